@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("holdfast_vfs.c")
@@ -160,6 +160,8 @@ def _compile_with_zig(work: Path, module: Path) -> None:
             f"{sys.executable} has no working ziglang package, the compiler of the wasm module. "
             "Build with isolation (pip does by default), or pip install ziglang."
         )
+    # A build leaves nothing behind, and needs no home folder that can be written to.
+    cache = {"ZIG_GLOBAL_CACHE_DIR": str(work / "zig"), "ZIG_LOCAL_CACHE_DIR": str(work / "zig")}
     _run(
         [
             *zig,
@@ -175,7 +177,8 @@ def _compile_with_zig(work: Path, module: Path) -> None:
             str(work / SOURCE.name),
             "-o",
             str(work / "module.o"),
-        ]
+        ],
+        cache,
     )
     _run(
         [
@@ -191,7 +194,8 @@ def _compile_with_zig(work: Path, module: Path) -> None:
             str(work / "module.o"),
             "-o",
             str(module),
-        ]
+        ],
+        cache,
     )
 
 
@@ -217,8 +221,14 @@ def _compile_with_emcc(work: Path, module: Path) -> None:
     )
 
 
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
     # Warnings are shown too: a module that compiles with one deserves a look.
     sys.stderr.write(done.stderr)
     if done.returncode != 0:
