@@ -1,0 +1,154 @@
+"""One apsw connection, as the rest of the package uses it: analysed statements, rows, changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apsw
+
+from .rows import ExecuteResult, Parameters, Row
+from .statements import Statement, Statements
+
+# What a transaction wrote: table (its real name) -> smallest rowid inserted, None where nothing
+# was inserted or the table has no rowids.
+Touched = dict[str, int | None]
+
+
+class HookedChanges:
+    """Collects what a connection wrote by SQLite's update hook, called for each row.
+
+    What the hook says nothing of is `Statement.unhooked`.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._touched: Touched = {}
+        connection.set_update_hook(self._row)
+
+    def _row(self, action: int, _db: str, table: str, rowid: int) -> None:
+        first = self._touched.get(table)
+        if action == apsw.SQLITE_INSERT and (first is None or rowid < first):
+            self._touched[table] = rowid
+        elif first is None:
+            self._touched[table] = None
+
+    def take(self) -> Touched:
+        """What was written since this was last asked."""
+        touched, self._touched = self._touched, {}
+        return touched
+
+
+class Connection:
+    """A connection with its statements; every method is synchronous and takes no lease."""
+
+    def __init__(
+        self, connection: apsw.Connection, take_changes: Callable[[], Touched] | None = None
+    ) -> None:
+        self.raw = connection
+        self.statements = Statements(connection)
+        self._take_changes = take_changes or HookedChanges(connection).take
+        self._columns: dict[Any, tuple[str, ...]] = {}
+        self._unhooked: set[str] = set()
+
+    def statement(self, sql: str) -> Statement:
+        return self.statements.get(sql)
+
+    def run(self, sql: str, params: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Straight to SQLite: several statements allowed, nothing checked."""
+        return self.raw.execute(sql, params).fetchall()
+
+    def fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:
+        """The rows, or the first one only."""
+        if params.__class__ is not tuple:
+            check_parameters(params)
+        cursor = self.raw.execute(sql, params)
+        try:
+            description = cursor.get_description()
+        except apsw.ExecutionCompleteError:
+            return []
+        columns = self._columns.get(description)
+        if columns is None:
+            columns = tuple(column[0] for column in description)
+            if len(self._columns) > 500:
+                self._columns.clear()
+            self._columns[description] = columns
+        if one:
+            values = cursor.fetchone()
+            cursor.close()
+            return [Row(columns, values)]
+        return [Row(columns, values) for values in cursor]
+
+    def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
+        """Run it to its end."""
+        check_parameters(params)
+        before = self.raw.total_changes()
+        for _ in self.raw.execute(statement.sql, params):
+            pass
+        return self._result(statement, before, None)
+
+    def execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
+        """Run it once for each of `many`."""
+        before = self.raw.total_changes()
+        counted: list[int] | None = None
+        if statement.fires_triggers:
+            counted = [0]
+            many = self._counting(many, counted)
+        for _ in self.raw.executemany(statement.sql, many):
+            pass
+        if counted is not None:
+            counted[0] += self.raw.changes()
+        return self._result(statement, before, counted, many=True)
+
+    def _counting(self, many: Iterable[Parameters], counted: list[int]) -> Iterator[Parameters]:
+        # Between two rows, changes() is what the row before changed by itself.
+        first = True
+        for params in many:
+            if not first:
+                counted[0] += self.raw.changes()
+            first = False
+            yield params
+
+    def _result(
+        self, statement: Statement, before: int, counted: list[int] | None, many: bool = False
+    ) -> ExecuteResult:
+        raw = self.raw
+        difference = raw.total_changes() - before
+        if difference or statement.ddl:
+            self.note_unhooked(statement)
+        if counted is not None:
+            changes = counted[0] if difference else 0
+        elif many:
+            changes = difference
+        else:
+            changes = raw.changes() if difference else 0
+        return ExecuteResult(changes, raw.last_insert_rowid())
+
+    def note_unhooked(self, statement: Statement) -> None:
+        """`statement` changed something that the update hook may not have told."""
+        self._unhooked |= statement.unhooked
+
+    def has_temporary(self) -> bool:
+        """Whether this connection has temporary tables, views or triggers."""
+        return bool(self.run("SELECT 1 FROM temp.sqlite_master LIMIT 1"))
+
+    def take_touched(self) -> Touched:
+        """What was written since this was last asked."""
+        touched = self._take_changes()
+        for table in self._unhooked:
+            touched.setdefault(table, None)
+        self._unhooked.clear()
+        return touched
+
+    def close(self) -> None:
+        self.raw.close(True)
+
+
+def check_parameters(params: Any) -> None:
+    """TypeError for what is neither a sequence nor a mapping; a str is nobody's parameters."""
+    if isinstance(params, (str, bytes, bytearray)) or not (
+        hasattr(params, "__getitem__") or hasattr(params, "__iter__")
+    ):
+        raise TypeError(
+            f"params must be a sequence or a mapping, not {type(params).__name__}; "
+            f"for one value write ({params!r},)"
+        )

@@ -1,0 +1,616 @@
+"""The database: opening, statements, transactions, and what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from .announcements import Announcement, Announcements, TableChange
+from .connection import Connection, Touched
+from .errors import DatabaseClosedError, NestedTransactionError, QuotaExceededError
+from .rows import ExecuteResult, Parameters, Row
+from .schema import Schema
+from .storage import StorageStatus, choose
+from .transactions import Transaction, run_callbacks, write_transactions
+from .triggers import TriggerManager
+
+if TYPE_CHECKING:
+    from .holds import TriggerHoldManager
+    from .storage import Storage
+
+logger = logging.getLogger("holdfast")
+
+# A loop of awaited calls that never wait would keep the event loop, and with it the messages of
+# other tabs, from running: after this long, in seconds, a call lets others go first.
+SLICE = 0.008
+
+# How often to look for commits whose announcement never came (their writer died, or this tab
+# slept), in seconds.
+LOOKOUT = 2.0
+
+
+class Database:
+    """One connection to a database; made by `holdfast.open()`."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        connection: Connection,
+        schema: Schema,
+        persist_triggers: bool,
+        hold_manager: TriggerHoldManager,
+    ) -> None:
+        self._storage = storage
+        self._main = connection
+        self._schema = schema
+        self._persists_triggers = persist_triggers
+        self._origin = uuid.uuid4().hex
+        self._hold_prefix = storage.hold_prefix
+        self._announcements = Announcements()
+        self._closing = False
+        self._closed = asyncio.Event()
+        self._close_done: asyncio.Future[None] | None = None
+        # The main connection belongs to one write transaction at a time.
+        self._turn = asyncio.Lock()
+        self._idle_readers: list[Connection] = []
+        self._open_transactions: set[Transaction] = set()
+        self._last_yield = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.triggers = TriggerManager(self, hold_manager, persist_triggers)
+        storage.on_announcement = self._remote_commit
+        storage.on_peer_gone = self._peer_gone
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name that it was opened with."""
+        return self._storage.name
+
+    @property
+    def storage(self) -> str:
+        """Where it lives: "opfs", "file" or "memory"."""
+        return self._storage.kind
+
+    @property
+    def persists_triggers(self) -> bool:
+        """Whether triggers are persisted unless their creator says otherwise."""
+        return self._persists_triggers
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closing
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else "open"
+        return f"<holdfast.Database {self.name!r} storage={self.storage!r} {state}>"
+
+    # -- statements ------------------------------------------------------------------------------
+
+    async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
+        """Run one statement, in a write transaction of its own if it writes.
+
+        ValueError: several statements (none is run), or one that controls transactions.
+        NestedTransactionError: inside a write transaction of this database.
+        """
+        self._check_open()
+        statement = self._main.statement(sql)
+        if statement.bare:
+            return await self._execute_bare(sql, params)
+        if statement.readonly:
+            async with self._reading() as connection:
+                return connection.execute(connection.statement(sql), params)
+        async with self._writing() as transaction:
+            return await transaction.execute(sql, params)
+
+    async def execute_many(
+        self, sql: str, seq_of_params: Iterable[Parameters]
+    ) -> ExecuteResult:
+        """Run one statement for each of `seq_of_params`, in one write transaction."""
+        self._check_open()
+        self._main.statement(sql)
+        async with self.write_transaction() as transaction:
+            return await transaction.execute_many(sql, seq_of_params)
+
+    async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
+        """Every row. ValueError: the statement writes (it is not run)."""
+        return await self._fetch(sql, params, one=False)
+
+    async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
+        """The first row, or None. ValueError: the statement writes (it is not run)."""
+        rows = await self._fetch(sql, params, one=True)
+        return rows[0] if rows else None
+
+    async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
+        """The first column of the first row, or None."""
+        rows = await self._fetch(sql, params, one=True)
+        return rows[0][0] if rows else None
+
+    async def _fetch(self, sql: str, params: Parameters, *, one: bool) -> list[Row]:
+        self._check_open()
+        main = self._main
+        # The way without waiting: the main connection is free, its lease is here.
+        if (
+            not self._turn.locked()
+            and time.monotonic() - self._last_yield < SLICE
+            and self._storage.begin_read_now(main)
+        ):
+            try:
+                if not main.statement(sql).readonly:
+                    raise ValueError(f"{sql!r} writes; use execute()")
+                return main.fetch(sql, params, one)
+            finally:
+                self._storage.end_read()
+        async with self._reading() as connection:
+            if not connection.statement(sql).readonly:
+                raise ValueError(f"{sql!r} writes; use execute()")
+            return connection.fetch(sql, params, one)
+
+    async def _execute_bare(self, sql: str, params: Parameters) -> ExecuteResult:
+        """Pragmas that set something, and VACUUM: alone, in no transaction."""
+        async with self._turn:
+            await self._storage.begin_write(self._main)
+            try:
+                self._main.run("ROLLBACK")
+                result = self._main.execute(self._main.statement(sql), params)
+            finally:
+                self._storage.end_write(self._main)
+        return result
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    def write_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """`async with db.write_transaction() as tx`: commits on leaving, rolls back on an error.
+
+        One at a time among all connections of the database; others wait their turn.
+        DatabaseBusyError: they waited longer than the bound. NestedTransactionError: inside
+        another write transaction of this database.
+        """
+        return self._writing()
+
+    def _own_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A write transaction of holdfast's own, allowed while the database is closing."""
+        return self._writing(own=True)
+
+    @asynccontextmanager
+    async def _writing(self, own: bool = False) -> AsyncIterator[Transaction]:
+        self._check_open(own)
+        await self._let_others_go()
+        transaction = Transaction(self, self._main, writable=True)
+        touched: Touched = {}
+        ddl = False
+        try:
+            async with self._turn:
+                self._check_open(own)
+                with _quota_errors(self.name):
+                    await self._storage.begin_write(self._main)
+                outer = write_transactions.get()
+                write_transactions.set((*outer, transaction))
+                if not own:
+                    self._open_transactions.add(transaction)
+                try:
+                    with _quota_errors(self.name):
+                        yield transaction
+                        transaction.check_ended()
+                        touched = self._commit(transaction)
+                finally:
+                    # Not a token's reset: the block may be left in another context.
+                    write_transactions.set(outer)
+                    self._open_transactions.discard(transaction)
+                    transaction.end()
+                    if not transaction.committed:
+                        self._undo()
+                    if ddl := self._main.statements.take_ddl():
+                        self._main.statements.forget()
+                    self._storage.end_write(self._main)
+        finally:
+            if transaction.committed and (touched or ddl):
+                tables = frozenset(touched)
+                self._storage.announce(tables, ddl)
+                self._announcements.deliver(Announcement(tables, remote=False, ddl=ddl))
+            if callbacks := transaction.callbacks():
+                # The block may be unwinding because its task was cancelled; these run all the same.
+                await asyncio.shield(self._start(run_callbacks(callbacks)))
+
+    def _commit(self, transaction: Transaction) -> Touched:
+        touched = self._main.take_touched()
+        if touched:
+            self.triggers.before_commit(transaction, touched)
+            for table, first in self._main.take_touched().items():
+                touched.setdefault(table, first)
+        self._main.run("COMMIT")
+        transaction.committed = True
+        return touched
+
+    def _undo(self) -> None:
+        if self._main.raw.in_transaction:
+            self._main.run("ROLLBACK")
+        self._main.take_touched()
+
+    @asynccontextmanager
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
+        """`async with db.read_transaction() as tx`: one snapshot, while writers go on beside it.
+
+        Temporary tables of the database are not seen in it.
+        """
+        self._check_open()
+        await self._let_others_go()
+        connection = await self._take_reader()
+        try:
+            await self._storage.begin_read(connection)
+            try:
+                # The snapshot is taken by the first read, so there must be one.
+                connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
+                transaction = Transaction(self, connection, writable=False)
+                self._open_transactions.add(transaction)
+                try:
+                    yield transaction
+                    transaction.check_ended()
+                finally:
+                    self._open_transactions.discard(transaction)
+                    transaction.end()
+                    if connection.raw.in_transaction:
+                        connection.run("ROLLBACK")
+            finally:
+                self._storage.end_read()
+        finally:
+            self._give_reader(connection)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Connection]:
+        """A connection for one statement, which sees what is committed."""
+        await self._let_others_go()
+        if self._turn.locked() and self._storage.has_readers and not self._main.has_temporary():
+            connection = await self._take_reader()
+            try:
+                await self._storage.begin_read(connection)
+                try:
+                    yield connection
+                finally:
+                    self._storage.end_read()
+            finally:
+                self._give_reader(connection)
+            return
+        async with self._turn:
+            self._check_open()
+            await self._storage.begin_read(self._main)
+            try:
+                yield self._main
+            finally:
+                self._storage.end_read()
+
+    async def _take_reader(self) -> Connection:
+        if self._idle_readers:
+            return self._idle_readers.pop()
+        if self._storage.has_readers:
+            return await self._storage.connect_reader()
+        async with self._turn:
+            self._check_open()
+            return await self._storage.connect_reader()
+
+    def _give_reader(self, connection: Connection) -> None:
+        if self._closing or not self._storage.has_readers:
+            connection.close()
+        else:
+            self._idle_readers.append(connection)
+
+    async def _let_others_go(self) -> None:
+        now = time.monotonic()
+        if now - self._last_yield >= SLICE:
+            await asyncio.sleep(0)
+            self._last_yield = time.monotonic()
+
+    def _check_open(self, own: bool = False) -> None:
+        if self._closing and not (own and not self._closed.is_set()):
+            raise DatabaseClosedError(
+                f"the database {self.name!r} is closed; open it again with holdfast.open()"
+            )
+        for transaction in write_transactions.get():
+            if transaction.owner is self and transaction.is_open:
+                raise NestedTransactionError(
+                    f"this would wait for the write transaction of {self.name!r} that it is "
+                    "called in; use the methods of that transaction (or of the handler's "
+                    "ctx.transaction)"
+                )
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    async def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
+        """An async iterator of what is committed, by this connection or another.
+
+        Gives a `TableChange` for each committed transaction of this connection that wrote to one
+        of `tables` (None: any); commits of others that were found together may come as one.
+        Begins to listen at the first `anext`; ends when the database is closed.
+        """
+        if isinstance(tables, str):
+            raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
+        wanted = None if tables is None else frozenset(tables)
+        self._check_open()
+        found: deque[Announcement] = deque()
+        ready = asyncio.Event()
+
+        def note(announcement: Announcement) -> None:
+            found.append(announcement)
+            ready.set()
+
+        with self._listening(note):
+            while await self._wait(ready):
+                ready.clear()
+                while found:
+                    announcement = found.popleft()
+                    names = await self._application_names(announcement.tables)
+                    if wanted is not None:
+                        names &= wanted
+                    if names:
+                        yield TableChange(names, announcement.remote)
+
+    async def watch(
+        self, sql: str, params: Parameters = (), throttle: float = 0.03
+    ) -> AsyncIterator[list[Row]]:
+        """An async iterator of the rows of a query: now, and after each change to what it reads.
+
+        Changes that come within `throttle` seconds of the last rows are given as one. Ends when
+        the database is closed.
+        """
+        if not throttle >= 0:
+            raise ValueError(f"throttle must be 0 or more seconds, not {throttle!r}")
+        ready = asyncio.Event()
+        reads: frozenset[str] = frozenset()
+
+        def note(announcement: Announcement) -> None:
+            tables = announcement.tables
+            if tables is None or announcement.ddl or tables & reads:
+                ready.set()
+
+        with self._listening(note):
+            while True:
+                ready.clear()
+                rows = await self.fetch_all(sql, params)
+                reads = self._main.statement(sql).reads
+                last = time.monotonic()
+                yield rows
+                if not await self._wait(ready):
+                    return
+                pause = last + throttle - time.monotonic()
+                if pause > 0:
+                    await asyncio.sleep(pause)
+                if self._closing:
+                    return
+
+    @contextlib.contextmanager
+    def _listening(self, note: Any) -> Generator[None]:
+        unsubscribe = self._announcements.subscribe(note)
+        try:
+            yield
+        finally:
+            unsubscribe()
+
+    async def _wait(self, ready: asyncio.Event) -> bool:
+        """Until `ready`, or the database closes; then False."""
+        if ready.is_set():
+            return True
+        if self._closing:
+            return False
+        # close() wakes every listener with an announcement of nothing.
+        await ready.wait()
+        return not self._closing
+
+    async def _application_names(self, tables: frozenset[str] | None) -> frozenset[str]:
+        if tables is None:
+            rows = await self.fetch_all(
+                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
+            )
+            tables = frozenset(row[0] for row in rows)
+        hidden = self.triggers.destinations()
+        names = (self._schema.application_name(name) for name in tables if name not in hidden)
+        return frozenset(name for name in names if name is not None)
+
+    def _remote_commit(self, tables: frozenset[str] | None, ddl: bool) -> None:
+        if self._closing:
+            return
+        if ddl or tables is None:
+            self._main.statements.forget()
+            for reader in self._idle_readers:
+                reader.statements.forget()
+        self._announcements.deliver(Announcement(tables, remote=True, ddl=ddl))
+
+    def _peer_gone(self) -> None:
+        if not self._closing:
+            self._start(self._sweep())
+
+    async def _sweep(self) -> None:
+        try:
+            await self.triggers.sweep()
+        except DatabaseClosedError:
+            logger.debug("closed while sweeping; the next open sweeps")
+
+    async def _look_out(self) -> None:
+        """Find commits that nobody announced."""
+        while True:
+            await asyncio.sleep(LOOKOUT)
+            if self._announcements.wanted and not self._turn.locked():
+                async with self._turn:
+                    news = await self._storage.has_news()
+                if news:
+                    self._remote_commit(None, True)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a background task of %r failed", self, exc_info=error)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def status(self) -> StorageStatus:
+        """What is known of the storage: see `StorageStatus`."""
+        self._check_open()
+        return await self._storage.status()
+
+    async def _begin(self) -> None:
+        async with self._writing() as transaction:
+            await self._schema.apply(transaction)
+        await self.triggers.open()
+        self._start(self._look_out())
+
+    async def close(self) -> None:
+        """Give everything back; idempotent.
+
+        Open transactions are rolled back (their users get DatabaseClosedError), handlers in
+        flight are waited for, this connection's triggers are disposed of and their holds
+        released.
+        """
+        if self._close_done is not None:
+            await asyncio.shield(self._close_done)
+            return
+        self._closing = True
+        self._close_done = asyncio.get_running_loop().create_future()
+        try:
+            await self._close()
+        finally:
+            self._close_done.set_result(None)
+
+    async def _close(self) -> None:
+        for transaction in list(self._open_transactions):
+            transaction.end("was rolled back, because the database was closed")
+            connection = transaction._engine
+            if connection.raw.in_transaction:
+                connection.run("ROLLBACK")
+        self._announcements.deliver(Announcement(None, remote=False))
+        try:
+            await self.triggers.close()
+        finally:
+            self._closed.set()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for reader in self._idle_readers:
+                reader.close()
+            self._idle_readers.clear()
+            self._main.close()
+            await self._storage.close()
+
+    async def __aenter__(self) -> Database:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+@contextlib.contextmanager
+def _quota_errors(name: str) -> Generator[None]:
+    try:
+        yield
+    except apsw.FullError as error:
+        raise QuotaExceededError(
+            f"there is no more space for {name!r}; the transaction was rolled back and nothing "
+            "was lost. Delete something, or ask for more with navigator.storage.persist()"
+        ) from error
+
+
+class open:  # noqa: A001  the contract's name
+    """Open a database: `db = await holdfast.open("notes.db")`, or `async with holdfast.open(…)`.
+
+    name: in a browser one or more segments parted by "/", none of them empty, "." or "..";
+        on CPython a path. Aliases and symlinks of a file are one database.
+    schema: JSON-backed views to make or bring up to date, see `Schema`.
+    storage: "auto", "opfs", "file" or "memory". "auto" never becomes "memory".
+    persist_triggers: whether managed triggers are stored in the database, so that every tab's
+        writes fire them; None: True for "opfs" and "file".
+    hold_manager: who keeps and tells holds; None: the storage's own.
+    synchronous: "full" (an acknowledged commit survives a power cut) or "normal" (it survives
+        the death of any process; a power cut may lose the last commits, never half of one).
+    busy_timeout: how long a transaction waits for other tabs or processes, in seconds.
+
+    Opening removes what dead tabs left behind before it returns. Raises TypeError or ValueError
+    for an argument, StorageUnavailableError, DatabaseBusyError, NotADatabaseError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema | None = None,
+        storage: str = "auto",
+        persist_triggers: bool | None = None,
+        hold_manager: TriggerHoldManager | None = None,
+        synchronous: str = "full",
+        busy_timeout: float = 10.0,
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        if schema is not None and not isinstance(schema, Schema):
+            raise TypeError(f"schema must be a holdfast.Schema, not {type(schema).__name__}")
+        if persist_triggers not in (None, True, False):
+            raise TypeError(f"persist_triggers must be None, True or False, not {persist_triggers!r}")
+        if hold_manager is not None and not hasattr(hold_manager, "obtain_hold"):
+            raise TypeError(
+                f"hold_manager must be a TriggerHoldManager, not {type(hold_manager).__name__}"
+            )
+        if synchronous not in ("full", "normal"):
+            raise ValueError(f'synchronous must be "full" or "normal", not {synchronous!r}')
+        if not busy_timeout >= 0:
+            raise ValueError(f"busy_timeout must be 0 or more seconds, not {busy_timeout!r}")
+        self._name = name
+        self._schema = schema
+        self._storage = storage
+        self._persist_triggers = persist_triggers
+        self._hold_manager = hold_manager
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._database: Database | None = None
+
+    async def _open(self) -> Database:
+        storage = await choose(self._storage, self._name, self._synchronous)
+        storage.busy_timeout = self._busy_timeout
+        connection = await storage.open()
+        persists = self._persist_triggers
+        database = Database(
+            storage,
+            connection,
+            self._schema or Schema([]),
+            storage.persists_triggers if persists is None else persists,
+            self._hold_manager or storage.default_hold_manager(),
+        )
+        try:
+            await database._begin()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    def __await__(self) -> Generator[Any, None, Database]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Database:
+        self._database = await self._open()
+        return self._database
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._database is not None:
+            await self._database.close()

@@ -1,0 +1,201 @@
+"""What a piece of SQL is: one statement or several, reading or writing, and which tables.
+
+SQLite is asked, not the text: the statement is prepared, its authorizer callbacks are collected,
+and it is stopped before its first step. The answers are kept per text until the schema changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+# Pragmas that would take the database away from its other tabs, or turn off what triggers rely on.
+_REFUSED_PRAGMAS = frozenset(
+    {
+        "journal_mode",
+        "locking_mode",
+        "wal_autocheckpoint",
+        "wal_checkpoint",
+        "recursive_triggers",
+        "temp_store",
+        "mmap_size",
+    }
+)
+_DDL_ACTIONS = frozenset(
+    code
+    for name, code in vars(apsw).items()
+    if name.startswith(("SQLITE_CREATE_", "SQLITE_DROP_")) and isinstance(code, int)
+) | {apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_REINDEX}
+_DROP_TABLE = frozenset(
+    {
+        apsw.SQLITE_DROP_TABLE,
+        apsw.SQLITE_DROP_TEMP_TABLE,
+        apsw.SQLITE_DROP_VIEW,
+        apsw.SQLITE_DROP_TEMP_VIEW,
+        apsw.SQLITE_DROP_VTABLE,
+    }
+)
+_KEPT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What SQLite says of one statement."""
+
+    sql: str
+    readonly: bool
+    # Runs outside a transaction of its own: a pragma that sets something, VACUUM.
+    bare: bool
+    # Fires triggers, so that total_changes() counts more than the statement's own rows.
+    fires_triggers: bool
+    ddl: bool
+    reads: frozenset[str]
+    # Written tables that the update hook may say nothing of: truncated, WITHOUT ROWID, virtual,
+    # dropped or altered.
+    unhooked: frozenset[str]
+
+
+class Statements:
+    """The statements of one connection, by their text."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._known: dict[str, Statement] = {}
+        self._actions: list[tuple[int, str | None, str | None, str | None]] | None = None
+        self._ddl = False
+        # One authorizer for good: setting it anew would expire every prepared statement.
+        connection.authorizer = self._authorize
+
+    def get(self, sql: str) -> Statement:
+        """What `sql` is. ValueError: none, several, or not allowed here; SQL errors are apsw's."""
+        known = self._known.get(sql)
+        if known is None:
+            if not isinstance(sql, str):
+                raise TypeError(f"sql must be a str, not {type(sql).__name__}")
+            known = self._analyse(sql)
+            if len(self._known) >= _KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[sql] = known
+        return known
+
+    def forget(self) -> None:
+        """The schema changed."""
+        self._known.clear()
+
+    def take_ddl(self) -> bool:
+        """Whether anything was prepared, since this was last asked, that changes the schema."""
+        ddl, self._ddl = self._ddl, False
+        return ddl
+
+    def _authorize(
+        self, action: int, one: str | None, two: str | None, _db: str | None, within: str | None
+    ) -> int:
+        if self._actions is not None:
+            self._actions.append((action, one, two, within))
+        elif action in _DDL_ACTIONS:
+            self._ddl = True
+        return apsw.SQLITE_OK
+
+    def _prepare(self, sql: str) -> tuple[str, bool, bool, bool]:
+        """(text of the first statement, read-only, EXPLAIN, anything to run)."""
+        found: list[tuple[str, bool, bool, bool]] = []
+
+        def stop(cursor: apsw.Cursor, text: str, _bindings: Any) -> bool:
+            found.append(
+                (text, cursor.is_readonly, bool(cursor.is_explain), bool(cursor.has_vdbe))
+            )
+            return False
+
+        cursor = self._connection.cursor()
+        cursor.exec_trace = stop
+        try:
+            cursor.execute(sql, apsw._null_bindings)  # type: ignore[attr-defined]
+        except apsw.ExecTraceAbort:
+            return found[0]
+        finally:
+            cursor.close(True)
+        return sql, True, False, False
+
+    def _analyse(self, sql: str) -> Statement:
+        self._actions = []
+        try:
+            text, readonly, explain, runs = self._prepare(sql)
+            actions = self._actions
+        finally:
+            self._actions = None
+        if not runs:
+            raise ValueError(f"there is no statement in {sql!r}")
+        rest = sql.strip()[len(text.strip()) :] if text != sql else ""
+        if rest.strip(" \t\r\n;") and self._prepare(rest)[3]:
+            raise ValueError(
+                f"several statements in one call, none was run: {sql!r}; "
+                "call once for each, inside write_transaction() if they belong together"
+            )
+        if explain:
+            return self._describe(sql, True, False, [])
+        bare = False
+        for action, one, two, _within in actions:
+            if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
+                raise ValueError(
+                    f"{sql!r} controls a transaction; use write_transaction() or "
+                    "read_transaction(), which also keep other tabs out"
+                )
+            if action == apsw.SQLITE_PRAGMA and two is not None:
+                if (one or "").lower() in _REFUSED_PRAGMAS:
+                    raise ValueError(
+                        f"PRAGMA {one} is set by holdfast, which relies on it; it cannot be changed"
+                    )
+                bare = bare or readonly or (one or "").lower() == "foreign_keys"
+        if text.lstrip().lower().startswith("vacuum"):
+            bare, readonly = True, False
+        elif any(action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH) for action, *_ in actions):
+            raise ValueError(
+                f"{sql!r}: a connection has one database; open the other with holdfast.open()"
+            )
+        return self._describe(sql, readonly, bare, actions)
+
+    def _describe(
+        self,
+        sql: str,
+        readonly: bool,
+        bare: bool,
+        actions: list[tuple[int, str | None, str | None, str | None]],
+    ) -> Statement:
+        reads: set[str] = set()
+        writes: set[str] = set()
+        unhooked: set[str] = set()
+        fires_triggers = ddl = False
+        for action, one, two, within in actions:
+            if action == apsw.SQLITE_READ and one:
+                reads.add(one)
+            elif action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE) and one:
+                writes.add(one)
+                fires_triggers = fires_triggers or within is not None
+            elif action == apsw.SQLITE_DELETE and one:
+                unhooked.add(one)
+                fires_triggers = fires_triggers or within is not None
+            elif action in _DDL_ACTIONS:
+                ddl = True
+                if action in _DROP_TABLE and one:
+                    unhooked.add(one)
+                elif action == apsw.SQLITE_ALTER_TABLE and two:
+                    unhooked.add(two)
+        if writes and not ddl:
+            unhooked |= writes & self._without_rowids()
+        return Statement(
+            sql=sql,
+            readonly=readonly,
+            bare=bare,
+            fires_triggers=fires_triggers,
+            ddl=ddl,
+            reads=frozenset(reads),
+            unhooked=frozenset(unhooked),
+        )
+
+    def _without_rowids(self) -> set[str]:
+        rows = self._connection.execute(
+            "SELECT name FROM pragma_table_list WHERE wr OR type = 'virtual'"
+        )
+        return {name for (name,) in rows}

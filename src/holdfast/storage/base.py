@@ -1,0 +1,139 @@
+"""What a storage offers to the database above it.
+
+A storage is one connection's view of where the database lives: it opens SQLite connections, says
+when they may read and write, and carries announcements to the other connections of the database,
+in this process or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import apsw
+
+from ..connection import Connection
+from ..errors import DatabaseBusyError
+
+if TYPE_CHECKING:
+    from ..holds import TriggerHoldManager
+
+# How long a transaction waits for other tabs or processes before DatabaseBusyError, in seconds.
+BUSY_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """What `Database.status()` gives; None where unknown."""
+
+    storage: str
+    handle_mode: str | None = None
+    """"shared" or "exclusive", of an `opfs` database."""
+    persisted: bool | None = None
+    """Whether the browser promised not to evict the site's data."""
+    usage: int | None = None
+    """Bytes that the site (or the database's files) takes."""
+    quota: int | None = None
+    """Bytes that the site may take."""
+    wal_frames: int | None = None
+    """Frames in the WAL, one page each."""
+    tabs: int | None = None
+    """Tabs (workers) that have the database open, this one included."""
+
+
+class Storage(ABC):
+    """One connection's access to one database."""
+
+    kind: ClassVar[str]
+    # Whether triggers are persisted unless the caller says otherwise.
+    persists_triggers: ClassVar[bool]
+    # Whether connect() can be called again, for readers beside the writer.
+    has_readers: ClassVar[bool] = True
+    # Hold ids of this database start with it.
+    hold_prefix: str = ""
+
+    def __init__(self, name: str, synchronous: str) -> None:
+        self.name = name
+        self.synchronous = synchronous
+        self.busy_timeout = BUSY_TIMEOUT
+        # Set by the database: (real table names or None for unknown, whether the schema changed).
+        self.on_announcement: Callable[[frozenset[str] | None, bool], None] = lambda *_: None
+        # Set by the database: a tab or process that had this database open is gone.
+        self.on_peer_gone: Callable[[], None] = lambda: None
+
+    @abstractmethod
+    async def open(self) -> Connection:
+        """The main connection. StorageUnavailableError, DatabaseBusyError, NotADatabaseError."""
+
+    @abstractmethod
+    async def connect_reader(self) -> Connection:
+        """One more connection, which only reads."""
+
+    @abstractmethod
+    def default_hold_manager(self) -> TriggerHoldManager: ...
+
+    # -- access ----------------------------------------------------------------------------------
+
+    def begin_read_now(self, connection: Connection) -> bool:
+        """Enter a read without waiting; False when that needs `begin_read`."""
+        return True
+
+    async def begin_read(self, connection: Connection) -> None:
+        """Enter a read; each is left by `end_read`."""
+
+    def end_read(self) -> None:
+        """Leave a read."""
+
+    @abstractmethod
+    async def begin_write(self, connection: Connection) -> None:
+        """Enter and BEGIN a write transaction, alone among all connections of the database."""
+
+    def end_write(self, connection: Connection) -> None:
+        """Leave it, after COMMIT or ROLLBACK."""
+
+    # -- the others ------------------------------------------------------------------------------
+
+    def announce(self, tables: frozenset[str], ddl: bool) -> None:
+        """Tell the other connections of this database what was committed."""
+
+    async def has_news(self) -> bool:
+        """Whether somebody else committed since this was last asked, announced or not."""
+        return False
+
+    async def status(self) -> StorageStatus:
+        return StorageStatus(storage=self.kind)
+
+    async def close(self) -> None:
+        """Give everything back; the connections are closed already."""
+
+    # -- shared by the storages ------------------------------------------------------------------
+
+    def configure(self, raw: apsw.Connection) -> None:
+        """Settings that every connection of every storage has."""
+        raw.execute("PRAGMA recursive_triggers = ON")
+        raw.execute("PRAGMA temp_store = MEMORY")
+        raw.execute(f"PRAGMA synchronous = {self.synchronous.upper()}")
+
+
+async def retry_while_busy(what: str, timeout: float, attempt: Callable[[], Any]) -> Any:
+    """`attempt()`, again with growing pauses while SQLite says BUSY, for `timeout` seconds.
+
+    Other processes' locks on a file end without an event that could be awaited.
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        try:
+            return attempt()
+        except apsw.BusyError as error:
+            if time.monotonic() + pause > deadline:
+                raise DatabaseBusyError(
+                    f"{what}: other connections kept the database busy for {timeout:g} s; "
+                    "try again, or look for a transaction that is left open"
+                ) from error
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.05)

@@ -1,0 +1,153 @@
+"""storage="file": an ordinary SQLite file on CPython, shared by the processes of a machine.
+
+SQLite's own file locks do what leases do in a browser. Connections of one process tell each other
+what they committed; what other processes commit is noticed by the database's own look-out
+(`has_news`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import apsw
+
+from ..connection import Connection
+from ..errors import NotADatabaseError, StorageUnavailableError
+from .base import Storage, StorageStatus, retry_while_busy
+
+if TYPE_CHECKING:
+    from ..holds import TriggerHoldManager
+
+# The storages of this process that have a file open, by the file's identity.
+_open: dict[tuple[int, int], list[FileStorage]] = {}
+_open_lock = threading.Lock()
+
+
+class FileStorage(Storage):
+    """One connection to a SQLite file."""
+
+    kind = "file"
+    persists_triggers = True
+
+    def __init__(self, name: str, synchronous: str) -> None:
+        super().__init__(name, synchronous)
+        self.path = os.path.realpath(name)
+        self._loop = asyncio.get_running_loop()
+        self._identity: tuple[int, int] | None = None
+        self._watched: apsw.Connection | None = None
+        self._version = 0
+
+    async def open(self) -> Connection:
+        if self.path.endswith(("-wal", "-shm", "-journal")):
+            raise ValueError(
+                f"{self.name!r} is the name of a file that SQLite keeps beside a database; "
+                "choose another"
+            )
+
+        def attempt() -> Connection:
+            return self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+
+        try:
+            connection: Connection = await retry_while_busy(
+                f"opening {self.name!r}", self.busy_timeout, attempt
+            )
+        except apsw.NotADBError as error:
+            raise NotADatabaseError(
+                f"{self.name!r} is not a SQLite database; it was left as it is"
+            ) from error
+        except apsw.CantOpenError as error:
+            raise StorageUnavailableError(
+                f"{self.name!r} cannot be opened ({error}); "
+                "does its folder exist, and may you write there?"
+            ) from error
+        stat = os.stat(self.path)
+        self._identity = (stat.st_dev, stat.st_ino)
+        self._watched = connection.raw
+        self._version = connection.raw.data_version()
+        with _open_lock:
+            _open.setdefault(self._identity, []).append(self)
+        return connection
+
+    async def connect_reader(self) -> Connection:
+        connection: Connection = await retry_while_busy(
+            f"reading {self.name!r}",
+            self.busy_timeout,
+            lambda: self._connect(apsw.SQLITE_OPEN_READWRITE),
+        )
+        connection.raw.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _connect(self, flags: int) -> Connection:
+        raw = apsw.Connection(self.path, flags=flags)
+        try:
+            mode = raw.execute("PRAGMA journal_mode = WAL").get
+            if mode != "wal":
+                raise StorageUnavailableError(
+                    f"{self.name!r} does not take journal_mode=WAL (it stays {mode!r}); "
+                    "network file systems and read-only media cannot be used"
+                )
+            self.configure(raw)
+            return Connection(raw)
+        except BaseException:
+            raw.close(True)
+            raise
+
+    def default_hold_manager(self) -> TriggerHoldManager:
+        from ..holds import FileTriggerHoldManager
+
+        return FileTriggerHoldManager(self.path)
+
+    async def begin_write(self, connection: Connection) -> None:
+        await retry_while_busy(
+            f"writing to {self.name!r}",
+            self.busy_timeout,
+            lambda: connection.run("BEGIN IMMEDIATE"),
+        )
+
+    def announce(self, tables: frozenset[str], ddl: bool) -> None:
+        with _open_lock:
+            others = [other for other in _open.get(self._identity or (0, 0), []) if other is not self]
+        for other in others:
+            # Another database of this process may live on another thread's loop.
+            try:
+                other._loop.call_soon_threadsafe(other.on_announcement, tables, ddl)
+            except RuntimeError:
+                # Its loop is closed: nobody is left there to be told.
+                with _open_lock:
+                    _open[self._identity or (0, 0)].remove(other)
+
+    async def has_news(self) -> bool:
+        if self._watched is None or self._watched.in_transaction:
+            return False
+        self._watched.execute("PRAGMA schema_version").get  # noqa: B018  begins a read
+        version = self._watched.data_version()
+        if version == self._version:
+            return False
+        self._version = version
+        return True
+
+    async def status(self) -> StorageStatus:
+        usage = frames = 0
+        for suffix in ("", "-wal"):
+            try:
+                size = os.path.getsize(self.path + suffix)
+            except FileNotFoundError:
+                continue
+            usage += size
+            if suffix and self._watched is not None:
+                page = int(self._watched.execute("PRAGMA page_size").get)
+                frames = max(0, size - 32) // (page + 24)
+        return StorageStatus(storage=self.kind, persisted=True, usage=usage, wal_frames=frames)
+
+    async def close(self) -> None:
+        self._watched = None
+        if self._identity is not None:
+            with _open_lock:
+                storages = _open.get(self._identity, [])
+                if self in storages:
+                    storages.remove(self)
+                if not storages:
+                    _open.pop(self._identity, None)

@@ -1,0 +1,61 @@
+"""storage="memory": a database of its opener's own, gone when it is closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apsw
+
+from ..connection import Connection
+from .base import Storage, StorageStatus
+
+if TYPE_CHECKING:
+    from ..holds import TriggerHoldManager
+
+
+class MemoryStorage(Storage):
+    """One connection, and copies of its contents for read transactions."""
+
+    kind = "memory"
+    persists_triggers = False
+    has_readers = False
+
+    _main: apsw.Connection | None = None
+
+    async def open(self) -> Connection:
+        self._main = self._connect()
+        return Connection(self._main)
+
+    async def connect_reader(self) -> Connection:
+        """A copy of the last committed state: SQLite keeps no older versions in memory."""
+        if self._main is None:
+            raise RuntimeError("the storage is not open")
+        raw = self._connect()
+        image = self._main.serialize("main")
+        if image:
+            raw.deserialize("main", image)
+        raw.execute("PRAGMA query_only = ON")
+        return Connection(raw)
+
+    def _connect(self) -> apsw.Connection:
+        raw = apsw.Connection(":memory:")
+        self.configure(raw)
+        return raw
+
+    def default_hold_manager(self) -> TriggerHoldManager:
+        from ..holds import MemoryTriggerHoldManager
+
+        return MemoryTriggerHoldManager()
+
+    async def begin_write(self, connection: Connection) -> None:
+        connection.run("BEGIN IMMEDIATE")
+
+    async def status(self) -> StorageStatus:
+        usage = None
+        if self._main is not None:
+            pages = int(self._main.execute("PRAGMA page_count").get)
+            usage = pages * int(self._main.execute("PRAGMA page_size").get)
+        return StorageStatus(storage=self.kind, persisted=False, usage=usage, tabs=1)
+
+    async def close(self) -> None:
+        self._main = None

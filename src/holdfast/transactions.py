@@ -1,0 +1,171 @@
+"""Transactions: what runs inside one, and who may not wait for it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import apsw
+
+from .connection import Connection
+from .errors import DatabaseClosedError
+from .rows import ExecuteResult, Parameters, Row
+from .statements import Statement
+
+logger = logging.getLogger("holdfast")
+
+# The write transactions that this task (or the one that started it) is inside of. Tasks inherit
+# it, so a task started in a block that is still open is found too.
+write_transactions: ContextVar[tuple[Transaction, ...]] = ContextVar(
+    "holdfast_write_transactions", default=()
+)
+
+Callback = Callable[[], Awaitable[None] | None]
+
+
+class Transaction:
+    """One open transaction; made by `write_transaction()` and `read_transaction()`.
+
+    Inside a write transaction `fetch_*` see its own changes, and take statements with RETURNING.
+    Every method raises DatabaseClosedError once the transaction has ended.
+    """
+
+    def __init__(self, owner: object, connection: Connection, *, writable: bool) -> None:
+        self.id = uuid.uuid4().hex
+        self.owner = owner
+        self.writable = writable
+        self._engine = connection
+        self.committed = False
+        self._open = True
+        self._why_ended = "has ended; use it inside its `async with` block only"
+        self._on_commit: list[Callback] = []
+        self._on_rollback: list[Callback] = []
+        self._savepoints = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    @property
+    def connection(self) -> apsw.Connection:
+        """The raw connection. What is run there takes part in this transaction, unchecked."""
+        return self._live().raw
+
+    async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
+        """Run one statement. ValueError: several statements, or a write in a read transaction."""
+        engine = self._live()
+        return engine.execute(self._statement(engine, sql), params)
+
+    async def execute_many(
+        self, sql: str, seq_of_params: Iterable[Parameters]
+    ) -> ExecuteResult:
+        """Run one statement once for each of `seq_of_params`."""
+        engine = self._live()
+        return engine.execute_many(self._statement(engine, sql), seq_of_params)
+
+    async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
+        """Every row."""
+        return self._fetch(sql, params)
+
+    async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
+        """The first row, or None."""
+        engine = self._live()
+        statement = self._statement(engine, sql)
+        # A statement that writes is run to its end, whatever is read of it.
+        rows = self._fetch(sql, params, one=statement.readonly)
+        return rows[0] if rows else None
+
+    async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = await self.fetch_one(sql, params)
+        return None if row is None else row[0]
+
+    def run_sql(self, sql: str, params: Parameters = ()) -> list[tuple[Any, ...]]:
+        """For holdfast's own statements: straight to SQLite, several allowed, nothing checked."""
+        return self._live().run(sql, params)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part that is undone alone: an exception in the block rolls back to its start."""
+        engine = self._live()
+        self._savepoints += 1
+        name = f"holdfast_{self._savepoints}"
+        commits, rollbacks = len(self._on_commit), len(self._on_rollback)
+        engine.run(f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            undone = self._on_rollback[rollbacks:]
+            del self._on_commit[commits:], self._on_rollback[rollbacks:]
+            if self._open:
+                engine.run(f"ROLLBACK TO {name}; RELEASE {name}")
+                # What was prepared since may speak of tables that are gone again.
+                engine.statements.forget()
+            await run_callbacks(reversed(undone))
+            raise
+        if self._open:
+            engine.run(f"RELEASE {name}")
+
+    def on_commit(self, callback: Callback) -> None:
+        """Call (and await) `callback` after the commit."""
+        self._on_commit.append(callback)
+
+    def on_rollback(self, callback: Callback) -> None:
+        """Call (and await) `callback` after the rollback, also of the savepoint it is set in."""
+        self._on_rollback.append(callback)
+
+    # -- for the database ------------------------------------------------------------------------
+
+    def end(self, why: str | None = None) -> None:
+        """No more statements; `why` is for the error of who tries."""
+        self._open = False
+        if why is not None:
+            self._why_ended = why
+
+    def check_ended(self) -> None:
+        """DatabaseClosedError if it was ended from outside."""
+        if not self._open:
+            raise DatabaseClosedError(f"the transaction {self._why_ended}")
+
+    def callbacks(self) -> list[Callback]:
+        """What is to run now that it ended."""
+        return self._on_commit if self.committed else self._on_rollback[::-1]
+
+    def _live(self) -> Connection:
+        if not self._open:
+            raise DatabaseClosedError(f"the transaction {self._why_ended}")
+        return self._engine
+
+    def _fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:
+        engine = self._live()
+        statement = self._statement(engine, sql)
+        rows = engine.fetch(sql, params, one)
+        if not statement.readonly:
+            engine.note_unhooked(statement)
+        return rows
+
+    def _statement(self, engine: Connection, sql: str) -> Statement:
+        statement = engine.statement(sql)
+        if not (self.writable or statement.readonly):
+            raise ValueError(
+                f"{sql!r} writes, and this is a read transaction; use write_transaction()"
+            )
+        if statement.bare and not statement.readonly:
+            raise ValueError(f"{sql!r} cannot run inside a transaction; call it on the database")
+        return statement
+
+
+async def run_callbacks(callbacks: Iterable[Callback]) -> None:
+    """Each of them; one that fails is logged and does not keep the others from running."""
+    for callback in callbacks:
+        try:
+            result = callback()
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            logger.exception("what was to run after a transaction failed")
