@@ -10,6 +10,7 @@ hook can load this file by its path, before the package can be imported. By hand
 
     python src/holdfast/vfs/build.py wasm holdfast_vfs.wasm
     python src/holdfast/vfs/build.py native holdfast_vfs.so
+    python src/holdfast/vfs/build.py headers
 """
 
 from __future__ import annotations
@@ -240,15 +241,21 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile holdfast's SQLite VFS.")
-    parser.add_argument("kind", choices=("wasm", "native"))
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--compiler", choices=("zig", "emcc"), help="for wasm; default: zig")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    wasm = kinds.add_parser("wasm", help="the side module of the wheel")
+    wasm.add_argument("output", type=Path)
+    wasm.add_argument("--compiler", choices=("zig", "emcc"))
+    native = kinds.add_parser("native", help="a loadable extension for CPython's SQLite")
+    native.add_argument("output", type=Path)
+    kinds.add_parser("headers", help="print the folder of SQLite's headers")
     arguments = parser.parse_args()
     try:
         if arguments.kind == "wasm":
             build_wasm(arguments.output, arguments.compiler)
-        else:
+        elif arguments.kind == "native":
             build_native(arguments.output)
+        else:
+            print(find_headers())
     except BuildError as error:
         sys.exit(f"error: {error}")
 

@@ -1,0 +1,28 @@
+// Playwright drives whole browsers here: tabs of one profile that see each other, die and freeze.
+// Browsers come from the system (PATH, or CHROMIUM=/path/to/it): nothing is downloaded.
+import { defineConfig } from "@playwright/test";
+
+const python = process.env.PYTHON ?? ".build/venv/bin/python";
+// Another folder made by scripts/pyodide_dist.py, to test a wheel that was built another way.
+const pyodide = process.env.HOLDFAST_PYODIDE ?? ".build/pyodide";
+
+export default defineConfig({
+  testDir: "tests/e2e",
+  testMatch: "*.spec.mjs",
+  outputDir: ".build/e2e",
+  // Tabs of several tests at once would fight for the cores and make timings meaningless.
+  workers: 1,
+  fullyParallel: false,
+  // A test that passes at the second try has failed.
+  retries: 0,
+  forbidOnly: Boolean(process.env.CI),
+  timeout: 90_000,
+  reporter: process.env.PLAYWRIGHT_JUNIT_OUTPUT_FILE ? [["list"], ["junit"]] : [["list"]],
+  projects: [{ name: "chromium" }],
+  webServer: {
+    command: `${python} scripts/serve.py --pyodide ${pyodide}`,
+    // The server takes a free port and says which; the group's name becomes $HOLDFAST_ORIGIN.
+    wait: { stdout: /Serving on (?<holdfast_origin>http:\S+?)\/\s/ },
+    gracefulShutdown: { signal: "SIGINT", timeout: 5_000 },
+  },
+});

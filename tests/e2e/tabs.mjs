@@ -1,0 +1,178 @@
+// Tabs for the specs: `import { test, expect } from "./tabs.mjs"`, then
+//
+//   test("…", async ({ openTab }) => {
+//     const a = await openTab();                     // Pyodide and holdfast's wheel, one profile
+//     const n = await a.run(`1 + 1`);                // Python, await allowed; last expression
+//     await a.event((e) => e === "ready");           // what Python sent with emit(value)
+//     await a.terminateWorker(); await a.killRenderer(); a.stop(); a.resume(); await a.close();
+//   });
+import { expect, test as base, chromium } from "@playwright/test";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { alive, busyRenderer, stopped } from "./processes.mjs";
+
+const pyodideFolder = process.env.HOLDFAST_PYODIDE ?? ".build/pyodide";
+
+/** The path of the Chromium to test with. */
+export function chromiumPath() {
+  if (process.env.CHROMIUM) return process.env.CHROMIUM;
+  for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
+    try {
+      return execFileSync("sh", ["-c", 'command -v "$1"', "sh", name], { encoding: "utf8" }).trim();
+    } catch {
+      continue; // Not on PATH under this name.
+    }
+  }
+  throw new Error("No Chromium on PATH. Run `make setup`, or set CHROMIUM to its path.");
+}
+
+/** The address of holdfast's wheel beside Pyodide. */
+export function wheelUrl() {
+  const wheels = readdirSync(pyodideFolder).filter((name) => /^holdfast-.*\.whl$/.test(name));
+  if (wheels.length !== 1) {
+    throw new Error(`${pyodideFolder} holds ${wheels.length} wheels of holdfast. Run \`make\`.`);
+  }
+  return `${process.env.HOLDFAST_ORIGIN}/pyodide/${wheels[0]}`;
+}
+
+/** One page with one dedicated worker that runs Python. */
+export class Tab {
+  #events = [];
+  #waiting = [];
+
+  constructor(page, pid) {
+    this.page = page;
+    /** The process of this tab's page and worker. */
+    this.pid = pid;
+  }
+
+  static async open(context, profile, known) {
+    const page = await context.newPage();
+    const tab = new Tab(page, null);
+    await page.exposeFunction("holdfastEvent", (event) => tab.#take(event));
+    page.on("console", (message) => {
+      if (message.type() === "error") console.log(`[console] ${message.text()}`);
+    });
+    await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/tab.html`);
+    await page.waitForFunction(() => window.tab);
+    tab.pid = await busyRenderer(profile, known, (spin) => tab.#call({ spin }));
+    await tab.#load();
+    return tab;
+  }
+
+  /** Runs Python in the worker; its last expression comes back as plain JSON-like data. */
+  run(python) {
+    return this.#call({ python });
+  }
+
+  /** The first event, past or future, that `matches` and was not taken before. */
+  event(matches = () => true, timeout = 15_000) {
+    const at = this.#events.findIndex(matches);
+    if (at >= 0) return Promise.resolve(this.#events.splice(at, 1)[0]);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting = this.#waiting.filter((other) => other !== waiter);
+        reject(new Error(`no such event within ${timeout} ms; untaken: ${this.#describe()}`));
+      }, timeout);
+      const waiter = { matches, resolve, timer };
+      this.#waiting.push(waiter);
+    });
+  }
+
+  /** Events that arrived and were not taken. They stay readable when the tab is dead. */
+  get events() {
+    return [...this.#events];
+  }
+
+  /** Ends the worker at once, in whatever it is doing. */
+  terminateWorker() {
+    return this.page.evaluate(() => window.tab.terminateWorker());
+  }
+
+  /** A new worker in the same page, after `terminateWorker`. */
+  async restartWorker() {
+    await this.page.evaluate(() => window.tab.restartWorker());
+    await this.#load();
+  }
+
+  /** kill -9 of the renderer: no handler of the page or the worker runs. */
+  async killRenderer() {
+    const crashed = this.page.waitForEvent("crash");
+    process.kill(this.pid, "SIGKILL");
+    await crashed;
+    await expect.poll(() => alive(this.pid), { intervals: [5] }).toBe(false);
+  }
+
+  /** Stops the renderer: hung, but alive, with all that it holds. */
+  async stop() {
+    process.kill(this.pid, "SIGSTOP");
+    await expect.poll(() => stopped(this.pid), { intervals: [5] }).toBe(true);
+  }
+
+  /** Lets a stopped renderer go on. */
+  resume() {
+    if (alive(this.pid)) process.kill(this.pid, "SIGCONT");
+  }
+
+  close() {
+    return this.page.close();
+  }
+
+  #call(message) {
+    return this.page.evaluate((message) => window.tab.call(message), message);
+  }
+
+  #load() {
+    return this.#call({ load: { packages: [wheelUrl()] } });
+  }
+
+  #take(event) {
+    const at = this.#waiting.findIndex((waiter) => waiter.matches(event));
+    if (at < 0) {
+      this.#events.push(event);
+      return;
+    }
+    const [waiter] = this.#waiting.splice(at, 1);
+    clearTimeout(waiter.timer);
+    waiter.resolve(event);
+  }
+
+  #describe() {
+    return JSON.stringify(this.#events).slice(0, 500);
+  }
+}
+
+export const test = base.extend({
+  /** A folder for this test's browser profile: tabs of one profile share OPFS and Web Locks. */
+  profile: async ({}, use) => {
+    const folder = mkdtempSync(join(tmpdir(), "holdfast-e2e-"));
+    await use(folder);
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  },
+
+  // Persistent: in a private profile each OPFS call crosses processes, 100 times slower.
+  context: async ({ profile }, use) => {
+    const context = await chromium.launchPersistentContext(profile, {
+      executablePath: chromiumPath(),
+    });
+    await use(context);
+    await context.close();
+  },
+
+  /** Opens a tab of the test's profile, ready to import holdfast. */
+  openTab: async ({ context, profile }, use) => {
+    const tabs = [];
+    await use(async () => {
+      const known = new Set(tabs.map((tab) => tab.pid).filter(alive));
+      const tab = await Tab.open(context, profile, known);
+      tabs.push(tab);
+      return tab;
+    });
+    // A stopped renderer would keep the browser from closing.
+    for (const tab of tabs) tab.resume();
+  },
+});
+
+export { expect };
