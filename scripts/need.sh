@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that the system has what the build or the browser tests need, and installs what is
-# missing with apt: `need.sh build`, `need.sh browser`. Quiet when nothing is.
+# Makes sure that the system has what the build and the tests need, and installs what is
+# missing with apt: `need.sh build browser`. Quiet when nothing is.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -27,16 +27,18 @@ for what in "$@"; do
         ;;
     node)
         has node && has npm || fail "node and npm are not on PATH. Install Node 20 or newer."
-        node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' ||
+        [ "$(node -p "process.versions.node.split('.')[0]")" -ge 20 ] ||
             fail "node $(node --version) is too old: Node 20 or newer is needed."
         ;;
-    browser)
+    compiler)
         # The VFS is compiled natively too, for the tests on CPython.
         has "${CC:-cc}" || lacks gcc libc6-dev
+        ;;
+    browser)
         has chromium || [ -n "${CHROMIUM:-}" ] || lacks chromium
         has chromedriver || [ -n "${SE_CHROMEDRIVER:-}" ] || lacks chromium-driver
         ;;
-    *) fail "need.sh knows build, node and browser, not $what" ;;
+    *) fail "need.sh knows build, node, compiler and browser, not $what" ;;
     esac
 done
 

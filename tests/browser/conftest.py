@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def pytest_configure(config: pytest.Config) -> None:
     """What would be typed on every command line otherwise; what is typed there still wins."""
     if config.option.dist_dir == Path("pyodide"):
-        config.option.dist_dir = ROOT / ".build" / "pyodide"
+        chosen = os.environ.get("HOLDFAST_PYODIDE", ".build/pyodide")
+        config.option.dist_dir = (ROOT / chosen).resolve()
     if config.option.runtime == "node":
         config.option.runtime = "chrome"
     if not (config.option.dist_dir / "pyodide-lock.json").is_file():
