@@ -23,6 +23,8 @@ class Announcement(NamedTuple):
     remote: bool
     # Whether the schema changed.
     ddl: bool = False
+    # Somebody committed, and perhaps an announcement has said it already.
+    doubtful: bool = False
 
 
 class TableChange(NamedTuple):

@@ -65,6 +65,8 @@ class Database:
         self._idle_readers: list[Connection] = []
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
+        # Whether others announced something since the last look-out.
+        self._heard = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.triggers = TriggerManager(self, hold_manager, persist_triggers)
         storage.on_announcement = self._remote_commit
@@ -341,8 +343,9 @@ class Database:
         ready = asyncio.Event()
 
         def note(announcement: Announcement) -> None:
-            found.append(announcement)
-            ready.set()
+            if not announcement.doubtful:
+                found.append(announcement)
+                ready.set()
 
         with self._listening(note):
             while await self._wait(ready):
@@ -367,19 +370,26 @@ class Database:
             raise ValueError(f"throttle must be 0 or more seconds, not {throttle!r}")
         ready = asyncio.Event()
         reads: frozenset[str] = frozenset()
+        sure = True
 
         def note(announcement: Announcement) -> None:
+            nonlocal sure
             tables = announcement.tables
             if tables is None or announcement.ddl or tables & reads:
+                sure = sure or not announcement.doubtful
                 ready.set()
 
         with self._listening(note):
+            before: list[Row] | None = None
             while True:
                 ready.clear()
+                changed, sure = sure, False
                 rows = await self.fetch_all(sql, params)
                 reads = self._main.statement(sql).reads
                 last = time.monotonic()
-                yield rows
+                if changed or rows != before:
+                    before = rows
+                    yield rows
                 if not await self._wait(ready):
                     return
                 pause = last + throttle - time.monotonic()
@@ -423,6 +433,7 @@ class Database:
             self._main.statements.forget()
             for reader in self._idle_readers:
                 reader.statements.forget()
+        self._heard = True
         self._announcements.deliver(Announcement(tables, remote=True, ddl=ddl))
 
     def _peer_gone(self) -> None:
@@ -442,8 +453,13 @@ class Database:
             if self._announcements.wanted and not self._turn.locked():
                 async with self._turn:
                     news = await self._storage.has_news()
-                if news:
+                heard, self._heard = self._heard, False
+                if news and not heard:
                     self._remote_commit(None, True)
+                elif news:
+                    self._announcements.deliver(
+                        Announcement(None, remote=True, ddl=False, doubtful=True)
+                    )
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

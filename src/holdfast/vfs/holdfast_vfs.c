@@ -46,10 +46,8 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 
-/* File controls of our own, for Connection.file_control(): the argument is
-** the number itself, not a pointer to it. */
-#define HOLDFAST_FCNTL_LEVEL 0x48460001    /* set the node's lease level */
-#define HOLDFAST_FCNTL_CATCH_UP 0x48460002 /* bring the wal-index up to date */
+/* A file control of our own: bring the wal-index up to date. */
+#define HOLDFAST_FCNTL_CATCH_UP 0x48460001
 
 enum { LEVEL_NONE, LEVEL_READ, LEVEL_WRITE, LEVEL_EXCLUSIVE };
 enum { FILE_DB, FILE_WAL, FILE_JOURNAL, FILE_KINDS };
@@ -530,9 +528,6 @@ static int file_check_reserved(sqlite3_file *base, int *reserved) {
 static int file_control(sqlite3_file *base, int op, void *argument) {
   Node *node = ((File *)base)->node;
   switch (op) {
-    case HOLDFAST_FCNTL_LEVEL:
-      set_level(node, (int)(sqlite3_uint64)(__SIZE_TYPE__)argument);
-      return SQLITE_OK;
     case HOLDFAST_FCNTL_CATCH_UP:
       return catch_up(node);
     case SQLITE_FCNTL_PERSIST_WAL:
@@ -865,6 +860,17 @@ static void sql_remove(sqlite3_context *context, int n, sqlite3_value **values) 
   }
 }
 
+/* holdfast_vfs_level(name, level): what the locks that are held now allow. */
+static void sql_level(sqlite3_context *context, int n, sqlite3_value **values) {
+  const char *name = (const char *)sqlite3_value_text(values[0]);
+  Node *node = name ? node_find(name, sqlite3_value_bytes(values[0])) : 0;
+  (void)n;
+  if (node)
+    set_level(node, sqlite3_value_int(values[1]));
+  else
+    sqlite3_result_error(context, "holdfast_vfs_level: unknown database", -1);
+}
+
 /* holdfast_vfs_status(name, what): 'level', 'frames', 'caught_up' (times that
 ** frames of others were entered) or 'recovered' (times that the wal-index was
 ** given up for SQLite's recovery). */
@@ -887,7 +893,17 @@ __declspec(dllexport)
 __attribute__((visibility("default")))
 #endif
 int sqlite3_holdfastvfs_init(sqlite3 *db, char **error, const sqlite3_api_routines *api) {
+  static const struct {
+    const char *name;
+    int arguments;
+    void (*call)(sqlite3_context *, int, sqlite3_value **);
+  } functions[] = {
+      {"holdfast_vfs_host", 5, sql_host},   {"holdfast_vfs_add", 4, sql_add},
+      {"holdfast_vfs_level", 2, sql_level}, {"holdfast_vfs_remove", 1, sql_remove},
+      {"holdfast_vfs_status", 2, sql_status},
+  };
   Changes *changes;
+  unsigned i;
   int rc = SQLITE_OK;
   SQLITE_EXTENSION_INIT2(api);
   (void)error;
@@ -903,19 +919,9 @@ int sqlite3_holdfastvfs_init(sqlite3 *db, char **error, const sqlite3_api_routin
   if (rc == SQLITE_OK)
     rc = sqlite3_create_function_v2(db, "holdfast_changes", 0, SQLITE_UTF8 | SQLITE_DIRECTONLY,
                                     changes, sql_changes, 0, 0, changes_free);
-  if (rc == SQLITE_OK) {
-    sqlite3_update_hook(db, changes_row, changes);
-    rc = sqlite3_create_function(db, "holdfast_vfs_host", 5, SQLITE_UTF8 | SQLITE_DIRECTONLY, 0,
-                                 sql_host, 0, 0);
-  }
-  if (rc == SQLITE_OK)
-    rc = sqlite3_create_function(db, "holdfast_vfs_add", 4, SQLITE_UTF8 | SQLITE_DIRECTONLY, 0,
-                                 sql_add, 0, 0);
-  if (rc == SQLITE_OK)
-    rc = sqlite3_create_function(db, "holdfast_vfs_remove", 1, SQLITE_UTF8 | SQLITE_DIRECTONLY, 0,
-                                 sql_remove, 0, 0);
-  if (rc == SQLITE_OK)
-    rc = sqlite3_create_function(db, "holdfast_vfs_status", 2, SQLITE_UTF8 | SQLITE_DIRECTONLY, 0,
-                                 sql_status, 0, 0);
+  if (rc == SQLITE_OK) sqlite3_update_hook(db, changes_row, changes);
+  for (i = 0; rc == SQLITE_OK && i < sizeof functions / sizeof *functions; i++)
+    rc = sqlite3_create_function(db, functions[i].name, functions[i].arguments,
+                                 SQLITE_UTF8 | SQLITE_DIRECTONLY, 0, functions[i].call, 0, 0);
   return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
 }

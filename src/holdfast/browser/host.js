@@ -1,0 +1,207 @@
+// The JavaScript under holdfast: file handles for the VFS, locks, channels.
+//
+// Python loads this file from its package data. Under a Content-Security-Policy without
+// 'unsafe-eval' a page serves it itself and loads it in the worker before Python imports holdfast
+// (importScripts or a module import); it defines globalThis.holdfastHost, once.
+//
+// A handle is named by a small number, its "file", which the VFS passes back at each call.
+
+globalThis.holdfastHost ??= (() => {
+  const ERROR = -1;
+  const FULL = -2;
+
+  const handles = []; // file -> FileSystemSyncAccessHandle, or null
+  const at = { at: 0 }; // reused: one object less for each call
+  let lastError = "";
+
+  function failed(error) {
+    lastError = `${error.name}: ${error.message}`;
+    return error.name === "QuotaExceededError" ? FULL : ERROR;
+  }
+
+  // The five functions that the VFS calls, as indexes of the function table of `module` (Pyodide's
+  // Emscripten module): read, write, truncate, size, flush.
+  function install(module) {
+    const view = (pointer, n) => module.HEAPU8.subarray(pointer >>> 0, (pointer >>> 0) + n);
+    const functions = [
+      [
+        "iiiid",
+        (file, pointer, n, offset) => {
+          try {
+            at.at = offset;
+            return handles[file].read(view(pointer, n), at);
+          } catch (error) {
+            return failed(error);
+          }
+        },
+      ],
+      [
+        "iiiid",
+        (file, pointer, n, offset) => {
+          try {
+            at.at = offset;
+            const written = handles[file].write(view(pointer, n), at);
+            // At its quota Chromium does not throw: it writes less, or answers 4294967288.
+            return written === n ? n : FULL;
+          } catch (error) {
+            return failed(error);
+          }
+        },
+      ],
+      [
+        "iid",
+        (file, size) => {
+          try {
+            handles[file].truncate(size);
+            return 0;
+          } catch (error) {
+            return failed(error);
+          }
+        },
+      ],
+      [
+        "di",
+        (file) => {
+          try {
+            return handles[file].getSize();
+          } catch (error) {
+            return failed(error);
+          }
+        },
+      ],
+      [
+        "ii",
+        (file) => {
+          try {
+            handles[file].flush();
+            return 0;
+          } catch (error) {
+            return failed(error);
+          }
+        },
+      ],
+    ];
+    return functions.map(([signature, f]) => module.addFunction(f, signature));
+  }
+
+  async function folder(path, create) {
+    let at = await navigator.storage.getDirectory();
+    for (const segment of path) at = await at.getDirectoryHandle(segment, { create });
+    return at;
+  }
+
+  // Opens `names` in the folder `path` (an array); all of them or none. `unsafe` asks for handles
+  // that other tabs may have too. Resolves to {files, shared}.
+  async function openFiles(path, names, unsafe) {
+    const within = await folder(path, true);
+    const opened = [];
+    try {
+      for (const name of names) {
+        const file = await within.getFileHandle(name, { create: true });
+        opened.push(await file.createSyncAccessHandle(unsafe ? { mode: "readwrite-unsafe" } : {}));
+      }
+    } catch (error) {
+      for (const handle of opened) handle.close();
+      throw error;
+    }
+    return {
+      files: opened.map((handle) => handles.push(handle) - 1),
+      // Browsers that do not know the option ignore it; their handles say nothing.
+      shared: opened.every((handle) => handle.mode === "readwrite-unsafe"),
+    };
+  }
+
+  function closeFiles(files) {
+    for (const file of files) {
+      handles[file]?.close();
+      handles[file] = null;
+    }
+  }
+
+  // The first `n` bytes of a file, fewer if it has fewer.
+  function peek(file, n) {
+    const bytes = new Uint8Array(Math.min(n, handles[file].getSize()));
+    handles[file].read(bytes, { at: 0 });
+    return bytes;
+  }
+
+  const size = (file) => handles[file].getSize();
+
+  async function estimate() {
+    const { usage, quota } = await navigator.storage.estimate();
+    return [await navigator.storage.persisted(), usage, quota];
+  }
+
+  // {granted: Promise<boolean>, release()}: release also withdraws a request that waits.
+  function request(name, exclusive, ifAvailable) {
+    const withdraw = new AbortController();
+    let done = null;
+    let over = false;
+    const granted = new Promise((resolve, reject) => {
+      const options = { mode: exclusive ? "exclusive" : "shared" };
+      if (ifAvailable) options.ifAvailable = true;
+      else options.signal = withdraw.signal;
+      navigator.locks
+        .request(name, options, (lock) => {
+          if (!lock || over) return resolve(false);
+          resolve(true);
+          return new Promise((release) => {
+            done = release;
+          });
+        })
+        .catch((error) => (over ? resolve(false) : reject(error)));
+    });
+    return {
+      granted,
+      release() {
+        over = true;
+        if (done) done();
+        else withdraw.abort();
+      },
+    };
+  }
+
+  async function heldLocks(prefix) {
+    const { held } = await navigator.locks.query();
+    return held.map((lock) => lock.name).filter((name) => name.startsWith(prefix));
+  }
+
+  // {post(text), close()}: text messages to the other tabs (and workers) of this origin.
+  function channel(name, onMessage) {
+    const channel = new BroadcastChannel(name);
+    channel.onmessage = (event) => onMessage(event.data);
+    return {
+      post: (text) => channel.postMessage(text),
+      close() {
+        channel.onmessage = null;
+        channel.close();
+      },
+    };
+  }
+
+  // What is missing here for OPFS sync access handles; "" for nothing.
+  function missing() {
+    if (!globalThis.isSecureContext) return "the page is not served by https or from localhost";
+    if (!navigator.storage?.getDirectory) return "navigator.storage.getDirectory does not exist";
+    if (!navigator.locks) return "navigator.locks does not exist";
+    if (!globalThis.BroadcastChannel) return "BroadcastChannel does not exist";
+    if (!globalThis.FileSystemFileHandle?.prototype.createSyncAccessHandle)
+      return "createSyncAccessHandle does not exist (it is for dedicated workers only)";
+    return "";
+  }
+
+  const getLastError = () => lastError;
+  return {
+    install,
+    openFiles,
+    closeFiles,
+    peek,
+    size,
+    estimate,
+    request,
+    heldLocks,
+    channel,
+    missing,
+    getLastError,
+  };
+})();

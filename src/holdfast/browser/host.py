@@ -1,0 +1,37 @@
+"""host.js, loaded once for each interpreter, and the VFS's functions in the function table."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import js
+import pyodide_js
+from pyodide.code import run_js
+from pyodide.ffi import JsException
+
+from ..errors import StorageUnavailableError
+
+
+@cache
+def host() -> Any:
+    """globalThis.holdfastHost. StorageUnavailableError: this page's policy keeps it out."""
+    found = getattr(js.globalThis, "holdfastHost", None)
+    if found is None:
+        try:
+            run_js(files(__package__).joinpath("host.js").read_text("utf-8"))
+        except JsException as error:
+            raise StorageUnavailableError(
+                "holdfast's JavaScript could not be run, which a Content-Security-Policy without "
+                "'unsafe-eval' does; serve holdfast/browser/host.js yourself and load it in the "
+                f"worker before importing holdfast ({error})"
+            ) from error
+        found = js.globalThis.holdfastHost
+    return found
+
+
+@cache
+def vfs_functions() -> tuple[int, ...]:
+    """read, write, truncate, size and flush, as function pointers for the VFS."""
+    return tuple(host().install(pyodide_js._module))

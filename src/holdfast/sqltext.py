@@ -1,0 +1,104 @@
+"""SQL text for what is stored in a database and runs in other programs too.
+
+Views and triggers are kept in the database file, so whatever opens it runs them: they use nothing
+but functions that every SQLite with JSON has. JSON is put together by `||`, in a balanced tree,
+because the arguments of a function and the depth of an expression are limited and the columns of a
+table go far beyond.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+
+def quote_name(name: str) -> str:
+    """An identifier, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def check_name(name: object, what: str) -> str:
+    """`name`, if it can be written in SQL. TypeError, ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a str, not {type(name).__name__}")
+    if not name:
+        raise ValueError(f"{what} is empty; give it a name")
+    if "\0" in name:
+        raise ValueError(f"{what} {name!r} has a NUL character, which SQL text cannot hold")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} {name!r} has a lone surrogate, which is no character") from None
+    return name
+
+
+def fold(name: str) -> str:
+    """What SQLite compares names by: ASCII letters without case, others as they are."""
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
+
+
+def json_path(column: str) -> str:
+    """The literal of the JSON path to a member of that name."""
+    return quote_text("$." + json.dumps(column, ensure_ascii=False))
+
+
+def concatenate(pieces: Sequence[str]) -> str:
+    """The pieces joined by `||`; the depth of the expression is the logarithm of their number."""
+    if len(pieces) == 1:
+        return pieces[0]
+    middle = len(pieces) // 2
+    return f"({concatenate(pieces[:middle])}||{concatenate(pieces[middle:])})"
+
+
+def json_object(members: Sequence[tuple[str, str]]) -> str:
+    """An expression for a JSON object: (member's name, expression for its value as JSON)."""
+    if not members:
+        return "'{}'"
+    pieces = []
+    for index, (name, value) in enumerate(members):
+        start = "," if index else "{"
+        label = quote_text(f"{start}{json.dumps(name, ensure_ascii=False)}:")
+        pieces.append(f"{label}||{value}")
+    return f"{concatenate(pieces)}||'}}'"
+
+
+def json_object_of(members: Sequence[tuple[str, str]]) -> str:
+    """As `json_object`, but the expression of a member that is left out is NULL."""
+    if not members:
+        return "'{}'"
+    pieces = [
+        f"ifnull({quote_text(',' + json.dumps(name, ensure_ascii=False) + ':')}||{value},'')"
+        for name, value in members
+    ]
+    return f"'{{'||substr({concatenate(pieces)},2)||'}}'"
+
+
+def json_real(value: str) -> str:
+    """A REAL as JSON that reads back to the same bits; infinities as 9e999, which JSON allows.
+
+    The text that SQLite gives by itself is the short one, and enough unless it reads back to
+    something else; 18 digits always are. (-0.0 becomes 0.0: no SQL can tell them apart.)
+    """
+    return (
+        f"CASE WHEN CAST({value}||'' AS REAL)={value} THEN {value}||'' "
+        f"ELSE replace(printf('%!.18g',{value}),'Inf','9e999') END"
+    )
+
+
+def json_value(value: str, *, computed: bool = False) -> str:
+    """A value of any type as JSON: NULL, numbers, text, and a BLOB as {"blob": "<hex>"}.
+
+    computed: the value may come straight from a JSON function, whose text json_quote would take
+    for JSON; joining it to '' makes it plain text.
+    """
+    text = f"{value}||''" if computed else value
+    return (
+        f"CASE typeof({value}) WHEN 'text' THEN json_quote({text}) WHEN 'integer' THEN {value} "
+        f"WHEN 'null' THEN 'null' WHEN 'real' THEN {json_real(value)} "
+        f"ELSE '{{\"blob\":\"'||hex({value})||'\"}}' END"
+    )
