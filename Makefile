@@ -86,8 +86,8 @@ $(WHEEL): $(SOURCES) $(VENV)/ready
 	rm -f dist/*.whl
 	$(RUN) -m hatchling build --target wheel
 
-$(EMSCRIPTEN_WHEEL): $(SOURCES) scripts/wheel_emscripten.sh $(VENV)/ready node_modules/.package-lock.json
-	sh scripts/wheel_emscripten.sh
+$(EMSCRIPTEN_WHEEL): $(SOURCES) scripts/wheel_emscripten.py scripts/emscripten_root.py $(VENV)/ready node_modules/.package-lock.json
+	$(RUN) scripts/wheel_emscripten.py --output $(@D)
 
 $(BUILD)/pyodide/pyodide-lock.json: $(WHEEL) scripts/pyodide_dist.py node_modules/.package-lock.json
 	$(RUN) scripts/pyodide_dist.py --wheel $(WHEEL) --output $(@D)
