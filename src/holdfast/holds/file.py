@@ -1,0 +1,163 @@
+"""Holds by OS file locks: one file per hold, locked by its process until that ends.
+
+The kernel releases the lock of a process that dies, and of none that is only stopped. The files
+are in a folder beside the database:
+
+    <database>-holds/<id>.hold   locked by whoever has the hold
+    <database>-holds/guard       locked by whoever creates, tries or removes one
+
+Under the guard nobody else tries a file that is just being created, and nobody's try is taken for
+a hold; so a hold file that can be locked has no owner, and may be removed. The guard is kept for
+moments only. Its file and the folder go with the last hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from .memory import already_taken
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_SUFFIX = ".hold"
+
+# A process that was stopped inside the guard keeps it; after this long, in seconds, it is an error.
+GUARD_TIMEOUT = 10.0
+
+
+class FileTriggerHoldManager:
+    """Holds that every process of this machine sees.
+
+    database_path: the database's file; aliases and symlinks of it make no difference.
+    """
+
+    def __init__(self, database_path: str | os.PathLike[str]) -> None:
+        self.folder = Path(os.path.realpath(database_path) + "-holds")
+
+    async def obtain_hold(self, hold_id: str) -> Callable[[], Awaitable[None]]:
+        """Take a hold; gives its idempotent release. HoldAlreadyTakenError: a process has it.
+
+        OSError: the folder cannot be written; TimeoutError: another process keeps the guard.
+        """
+        lock = await asyncio.to_thread(self._obtain, hold_id)
+        released: asyncio.Future[None] | None = None
+
+        async def release() -> None:
+            nonlocal released
+            if released is None:
+                released = asyncio.ensure_future(asyncio.to_thread(self._release, lock))
+            # A caller that is cancelled must not leave the lock half released.
+            await asyncio.shield(released)
+
+        return release
+
+    async def is_held(self, hold_id: str) -> bool:
+        """Whether a living process has this hold."""
+        return hold_id in await self.held()
+
+    async def held(self) -> frozenset[str]:
+        """Every hold of every living process; removes the files that dead ones left."""
+        return await asyncio.to_thread(self._held)
+
+    # -- on a thread, because the guard may have to be waited for --------------------------------
+
+    def _obtain(self, hold_id: str) -> BaseFileLock:
+        with self._guarded():
+            lock = _lock_file(self.folder / _file_name(hold_id))
+            if not _try(lock):
+                raise already_taken(hold_id)
+            return lock
+
+    def _release(self, lock: BaseFileLock) -> None:
+        with self._guarded():
+            _remove(lock)
+
+    def _held(self) -> frozenset[str]:
+        if not self.folder.is_dir():
+            return frozenset()
+        held = set()
+        with self._guarded():
+            for path in self.folder.glob("*" + _SUFFIX):
+                lock = _lock_file(path)
+                if _try(lock):
+                    _remove(lock)
+                else:
+                    held.add(unquote(path.name.removesuffix(_SUFFIX)))
+        return frozenset(held)
+
+    @contextmanager
+    def _guarded(self) -> Generator[None]:
+        import filelock
+
+        while True:
+            self.folder.mkdir(exist_ok=True)
+            guard = _lock_file(self.folder / "guard")
+            try:
+                guard.acquire(timeout=GUARD_TIMEOUT, poll_interval=0.002)
+                break
+            except FileNotFoundError:
+                # The owner of the last hold removed the folder in between.
+                continue
+            except filelock.Timeout:
+                raise TimeoutError(
+                    f"another process kept {guard.lock_file} for {GUARD_TIMEOUT:g} s; "
+                    "is one stopped?"
+                ) from None
+        try:
+            yield
+        finally:
+            # Removed while locked: whoever waits for it finds that it is gone and starts anew.
+            # Windows removes no open file, so there it stays.
+            if sys.platform != "win32" and not any(self.folder.glob("*" + _SUFFIX)):
+                Path(guard.lock_file).unlink()
+                with suppress(OSError):  # somebody made the guard's file again already
+                    self.folder.rmdir()
+            guard.release()
+
+
+def _file_name(hold_id: str) -> str:
+    # Capital letters are escaped too: some file systems do not tell them from small ones.
+    quoted = re.sub(
+        r"[^a-z0-9_-]",
+        lambda found: "".join(f"%{byte:02x}" for byte in found[0].encode()),
+        hold_id,
+    )
+    if len(quoted) + len(_SUFFIX) > 255:
+        raise ValueError(f"the hold id {hold_id!r} is too long to be a file's name")
+    return quoted + _SUFFIX
+
+
+def _lock_file(path: Path) -> BaseFileLock:
+    import filelock
+
+    # Never a soft lock, which survives its process; and free to be released by another thread.
+    return filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+
+
+def _try(lock: BaseFileLock) -> bool:
+    import filelock
+
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def _remove(lock: BaseFileLock) -> None:
+    """The file of a lock that is ours, under the guard; Windows removes no open file."""
+    if sys.platform == "win32":
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+    else:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
