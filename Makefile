@@ -21,7 +21,7 @@ SOURCES := $(shell find src -type f -not -path '*/__pycache__/*') \
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
 .PHONY: help setup wheel wheel-emscripten lint test test-unit test-browser test-e2e \
-	test-emscripten demo bench clean
+	test-firefox test-emscripten demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -52,6 +52,9 @@ test-browser: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## tests
 
 test-e2e: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## several tabs, killed and stopped ones too
 	$(RUN) scripts/run_tests.py e2e -- $(ARGS)
+
+test-firefox: $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## the same tabs in Firefox
+	$(RUN) scripts/run_tests.py firefox -- $(ARGS)
 
 test-emscripten: $(BUILD)/needs-browser $(BUILD)/pyodide-emscripten/pyodide-lock.json ## the browser tests with the wheel built by emcc
 	HOLDFAST_PYODIDE=$(BUILD)/pyodide-emscripten $(RUN) scripts/run_tests.py browser -- $(ARGS)

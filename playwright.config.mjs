@@ -1,5 +1,5 @@
 // Playwright drives whole browsers here: tabs of one profile that see each other, die and freeze.
-// Browsers come from the system (PATH, or CHROMIUM=/path/to/it): nothing is downloaded.
+// Browsers come from the system (PATH, or CHROMIUM=…, FIREFOX=…): nothing is downloaded.
 import { defineConfig } from "@playwright/test";
 
 const python = process.env.PYTHON ?? ".build/venv/bin/python";
@@ -18,7 +18,10 @@ export default defineConfig({
   forbidOnly: Boolean(process.env.CI),
   timeout: 90_000,
   reporter: process.env.PLAYWRIGHT_JUNIT_OUTPUT_FILE ? [["list"], ["junit"]] : [["list"]],
-  projects: [{ name: "chromium" }],
+  projects: [
+    { name: "chromium", use: { browserName: "chromium" } },
+    { name: "firefox", use: { browserName: "firefox" } },
+  ],
   webServer: {
     command: `${python} scripts/serve.py --pyodide ${pyodide}`,
     // The server takes a free port and says which; the group's name becomes $HOLDFAST_ORIGIN.

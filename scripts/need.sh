@@ -38,7 +38,8 @@ for what in "$@"; do
         has chromium || [ -n "${CHROMIUM:-}" ] || lacks chromium
         has chromedriver || [ -n "${SE_CHROMEDRIVER:-}" ] || lacks chromium-driver
         ;;
-    *) fail "need.sh knows build, node, compiler and browser, not $what" ;;
+    firefox) has firefox || has firefox-esr || [ -n "${FIREFOX:-}" ] || lacks firefox-esr ;;
+    *) fail "need.sh knows build, node, compiler, browser and firefox, not $what" ;;
     esac
 done
 

@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".build" / "results"
 
 PYTEST = (sys.executable, "-m", "pytest")
+PLAYWRIGHT = ("npx", "--no-install", "playwright", "test")
 SUITES = {
     "unit": (*PYTEST, "tests/unit"),
     "browser": (*PYTEST, "tests/browser"),
-    "e2e": ("npx", "--no-install", "playwright", "test"),
+    "e2e": (*PLAYWRIGHT, "--project=chromium"),
+    "firefox": (*PLAYWRIGHT, "--project=firefox"),
 }
 
 
@@ -52,7 +54,7 @@ def run(suite: str, extra: list[str]) -> Counts:
     report.parent.mkdir(parents=True, exist_ok=True)
     command = [*SUITES[suite], *extra]
     environment = dict(os.environ)
-    if suite == "e2e":
+    if "playwright" in command:
         environment["PLAYWRIGHT_JUNIT_OUTPUT_FILE"] = str(report)
         environment["PYTHON"] = sys.executable
     else:

@@ -30,7 +30,11 @@ test("a tab has the wheel, runs Python and sends events", async ({ openTab }) =>
   expect(tab.events).toEqual([{ n: 1 }]);
 });
 
-test("tabs are processes of one profile; a killed one frees its locks", async ({ openTab }) => {
+test("tabs are processes of one profile; a killed one frees its locks", async ({
+  openTab,
+  browserName,
+}) => {
+  test.skip(browserName === "firefox", "a dead process ends Playwright's session with Firefox");
   const a = await openTab();
   const b = await openTab();
   expect(a.pid).not.toBe(b.pid);

@@ -1,13 +1,9 @@
-// Renderer processes of a browser, told apart by the work they do (Linux: /proc).
+// The processes of a browser's tabs, told apart by the work they do (Linux: /proc).
 import { readdirSync, readFileSync } from "node:fs";
 
-// Fields of /proc/PID/stat after the command's closing parenthesis, which may hold spaces
-// (proc_pid_stat(5)): 0 state, 1 ppid, 11 utime, 12 stime, both in clock ticks of 10 ms.
-function stat(pid) {
+function read(pid, file) {
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return { state: fields[0], cpu: 10 * (Number(fields[11]) + Number(fields[12])) };
+    return readFileSync(`/proc/${pid}/${file}`, "latin1");
   } catch (error) {
     // A process may end between the listing and this read.
     if (error.code === "ENOENT" || error.code === "ESRCH") return null;
@@ -15,45 +11,57 @@ function stat(pid) {
   }
 }
 
-function arguments_(pid) {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").join(" ");
-  } catch (error) {
-    if (error.code === "ENOENT" || error.code === "ESRCH") return "";
-    throw error;
-  }
+// Fields of /proc/PID/stat after the command's closing parenthesis, which may hold spaces
+// (proc_pid_stat(5)): 0 state, 1 parent, 11 utime, 12 stime, both in clock ticks of 10 ms.
+function stat(pid) {
+  const text = read(pid, "stat");
+  if (text === null) return null;
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return {
+    state: fields[0],
+    parent: Number(fields[1]),
+    cpu: 10 * (Number(fields[11]) + Number(fields[12])),
+  };
 }
 
-/** CPU milliseconds used so far by each renderer of the browser with this profile folder. */
-function renderers(profile) {
-  const used = new Map();
+// The browser's own surfaces (Chromium's address bar has one) are renderers too, busy at its start.
+const isTab = (line) =>
+  (line.includes(" --type=renderer ") && !line.includes(" --top-chrome-webui ")) ||
+  (line.includes(" -contentproc ") && line.endsWith(" tab"));
+
+/** CPU milliseconds used so far by each tab process of the browser with this profile folder. */
+function tabProcesses(profile) {
+  const all = new Map();
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
-    const line = arguments_(name);
-    if (!line.includes("--type=renderer") || !line.includes(profile)) continue;
-    // The browser's own surfaces (its address bar's popup) are renderers too, busy at its start.
-    if (line.includes("--top-chrome-webui")) continue;
     const now = stat(name);
-    if (now && now.state !== "Z") used.set(Number(name), now.cpu);
+    const line = read(name, "cmdline")?.split("\0").join(" ").trim();
+    if (now && line && now.state !== "Z") all.set(Number(name), { ...now, line });
   }
-  return used;
+  // Only the browser's first process is sure to name the profile; the others descend from it.
+  const ofBrowser = (pid) => {
+    const process = all.get(pid);
+    return Boolean(process) && (process.line.includes(profile) || ofBrowser(process.parent));
+  };
+  const tabs = [...all].filter(([pid, { line }]) => isTab(line) && ofBrowser(pid));
+  return new Map(tabs.map(([pid, { cpu }]) => [pid, cpu]));
 }
 
 /**
- * The pid of the renderer that `spin(milliseconds)` keeps busy, the `known` ones aside.
+ * The pid of the tab process that `spin(milliseconds)` keeps busy, the `known` ones aside.
  * Throws unless exactly one stands out: a wrong guess would kill another tab.
  */
-export async function busyRenderer(profile, known, spin) {
+export async function busyProcess(profile, known, spin) {
   const length = 300;
-  const before = renderers(profile);
+  const before = tabProcesses(profile);
   await spin(length);
-  const after = renderers(profile);
+  const after = tabProcesses(profile);
   const busy = [...after].filter(
     ([pid, cpu]) => !known.has(pid) && cpu - (before.get(pid) ?? 0) >= 0.6 * length,
   );
   if (busy.length !== 1) {
     throw new Error(
-      `${busy.length} renderers were busy, not one: ${JSON.stringify(busy)}. ` +
+      `${busy.length} processes were busy, not one: ${JSON.stringify(busy)}. ` +
         "Tabs that share a process, or other work at the same time, make a tab's pid unknowable.",
     );
   }

@@ -1,4 +1,4 @@
-// Tabs for the specs: `import { test, expect } from "./tabs.mjs"`, then
+// Tabs for the specs, in Chromium and in Firefox: `import { test, expect } from "./tabs.mjs"`, then
 //
 //   test("…", async ({ openTab }) => {
 //     const a = await openTab();                     // Pyodide and holdfast's wheel, one profile
@@ -6,26 +6,38 @@
 //     await a.event((e) => e === "ready");           // what Python sent with emit(value)
 //     await a.terminateWorker(); await a.killRenderer(); a.stop(); a.resume(); await a.close();
 //   });
-import { expect, test as base, chromium } from "@playwright/test";
-import { execFileSync } from "node:child_process";
+import { chromium, expect, firefox, test as base } from "@playwright/test";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { alive, busyRenderer, stopped } from "./processes.mjs";
+import { alive, busyProcess, stopped } from "./processes.mjs";
 
 const pyodideFolder = process.env.HOLDFAST_PYODIDE ?? ".build/pyodide";
 
-/** The path of the Chromium to test with. */
-export function chromiumPath() {
-  if (process.env.CHROMIUM) return process.env.CHROMIUM;
-  for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
-    try {
-      return execFileSync("sh", ["-c", 'command -v "$1"', "sh", name], { encoding: "utf8" }).trim();
-    } catch {
-      continue; // Not on PATH under this name.
-    }
-  }
-  throw new Error("No Chromium on PATH. Run `make setup`, or set CHROMIUM to its path.");
+const browsers = {
+  chromium: {
+    type: chromium,
+    variable: "CHROMIUM",
+    names: ["chromium", "chromium-browser", "google-chrome"],
+    options: {},
+  },
+  firefox: {
+    type: firefox,
+    variable: "FIREFOX",
+    names: ["firefox-esr", "firefox"],
+    // The system's own Firefox, over WebDriver BiDi.
+    options: { channel: "moz-firefox" },
+  },
+};
+
+function executablePath({ variable, names }) {
+  if (process.env[variable]) return process.env[variable];
+  const search = 'for name; do command -v "$name" && break; done';
+  const { stdout } = spawnSync("sh", ["-c", search, "sh", ...names], { encoding: "utf8" });
+  const found = stdout.trim();
+  if (found) return found;
+  throw new Error(`No ${names[0]} on PATH. Install it, or set ${variable} to its path.`);
 }
 
 /** The address of holdfast's wheel beside Pyodide. */
@@ -57,7 +69,7 @@ export class Tab {
     });
     await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/tab.html`);
     await page.waitForFunction(() => window.tab);
-    tab.pid = await busyRenderer(profile, known, (spin) => tab.#call({ spin }));
+    tab.pid = await busyProcess(profile, known, (spin) => tab.#call({ spin }));
     await tab.#load();
     return tab;
   }
@@ -97,7 +109,10 @@ export class Tab {
     await this.#load();
   }
 
-  /** kill -9 of the renderer: no handler of the page or the worker runs. */
+  /**
+   * kill -9 of the renderer: no handler of the page or the worker runs.
+   * Not in Firefox, where the first dead process ends Playwright's whole session.
+   */
   async killRenderer() {
     const crashed = this.page.waitForEvent("crash");
     process.kill(this.pid, "SIGKILL");
@@ -153,9 +168,11 @@ export const test = base.extend({
   },
 
   // Persistent: in a private profile each OPFS call crosses processes, 100 times slower.
-  context: async ({ profile }, use) => {
-    const context = await chromium.launchPersistentContext(profile, {
-      executablePath: chromiumPath(),
+  context: async ({ browserName, profile }, use) => {
+    const browser = browsers[browserName];
+    const context = await browser.type.launchPersistentContext(profile, {
+      executablePath: executablePath(browser),
+      ...browser.options,
     });
     await use(context);
     await context.close();
