@@ -1,226 +1,21 @@
-"""storage="opfs": one SQLite file in OPFS, each tab with its own connections to it.
-
-A *node* is what a worker has of one database, whoever opened it there: the files, the leases, the
-channel and the VFS's wal-index. Every `OpfsStorage` of the worker on that name shares it.
-
-    on the channel holdfast:<name>, text: first a word
-    -----------------------------------------------------------------------------------------
-    want <lease>           this tab waits for the lease "write", or "read" in exclusive mode
-    commit <ddl> <tables>  a transaction was committed: "1" or "0", and a JSON list of tables
-    hello <tab>            this tab opened the database; others answer
-    here <tab>             the answer: watch my tab lock, as I watch yours
-"""
+"""storage="opfs": one SQLite file in OPFS, each tab with its own connections to it."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import uuid
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apsw
 
 from ..connection import Connection, Touched
 from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus
-from .leases import Leases, Level
+from .node import CATCH_UP, Node, check_name, join, leave, load_extension
 
 if TYPE_CHECKING:
-    from ..browser.channel import Channel
-    from ..browser.files import OpenFiles
-    from ..browser.locks import WebLock
     from ..holds import TriggerHoldManager
-
-# The folder of OPFS that all of this package's files are in.
-FOLDER = "holdfast"
-
-# A file control of the VFS, see holdfast_vfs.c.
-_CATCH_UP = 0x48460001
-
-# Frames in the WAL from which a writer tries to checkpoint, and from which it waits for readers.
-CHECKPOINT = 1000
-CHECKPOINT_WAIT = 2000
-# How long it waits for them, in seconds: briefly, then in earnest.
-_BRIEFLY = 0.02
-_EARNESTLY = 1.0
 
 # SQLite's page cache for each connection, in KiB.
 CACHE_KIB = 16_000
-
-_nodes: dict[str, Node] = {}
-
-
-def check_name(name: str) -> list[str]:
-    """The segments of a database's name. ValueError: it is none."""
-    segments = name.split("/")
-    if any(segment in ("", ".", "..") for segment in segments):
-        raise ValueError(
-            f"{name!r} is no database name: it is one or more segments parted by '/', none of "
-            "them empty, '.' or '..'"
-        )
-    if segments[-1].endswith(("-wal", "-journal")):
-        raise ValueError(
-            f"{name!r} ends as the files that SQLite keeps beside a database; choose another name"
-        )
-    return segments
-
-
-class Node:
-    """What this worker has of one database."""
-
-    def __init__(self, name: str) -> None:
-        from ..browser.channel import Channel
-        from ..browser.locks import WebLocks
-
-        self.name = name
-        self.tab = uuid.uuid4().hex
-        self.locks = WebLocks()
-        self.storages: list[OpfsStorage] = []
-        self.files: OpenFiles | None = None
-        self.opening = asyncio.Lock()
-        self.frames = 0
-        self._checkpoint_at = CHECKPOINT
-        self._control: apsw.Connection | None = None
-        self._channel: Channel = Channel(f"holdfast:{name}", self._heard)
-        self._tab_lock: WebLock | None = None
-        self._peers: dict[str, WebLock] = {}
-        self._unsent: set[str] | None = None
-        self._unsent_ddl = False
-        self.leases = Leases(
-            f"holdfast:{name}", self.locks, self._want, self._set_level
-        )
-
-    # -- opening and closing ---------------------------------------------------------------------
-
-    async def open(self) -> None:
-        """Files, VFS and tab lock; once."""
-        from ..browser.files import open_files
-        from ..browser.host import vfs_functions
-
-        segments = check_name(self.name)
-        self.files = await open_files([FOLDER, *segments[:-1]], segments[-1])
-        self._control = apsw.Connection(":memory:")
-        load_extension(self._control)
-        self._control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", vfs_functions())
-        self._control.execute(
-            "SELECT holdfast_vfs_add(?, ?, ?, ?)",
-            (self.name, self.files.database, self.files.wal, self.files.journal),
-        )
-        self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
-        await self._tab_lock.granted
-        self._channel.post(f"hello {self.tab}")
-
-    def close(self) -> None:
-        """Give back what `open` took, in the reverse order."""
-        from ..browser.files import close_files
-
-        self._send()
-        self.leases.close()
-        for peer in self._peers.values():
-            peer.release()
-        self._peers.clear()
-        self._channel.close()
-        if self._control is not None:
-            self._control.execute("SELECT holdfast_vfs_remove(?)", (self.name,))
-            self._control.close(True)
-            self._control = None
-        if self.files is not None:
-            close_files(self.files)
-            self.files = None
-        if self._tab_lock is not None:
-            self._tab_lock.release()
-
-    def status(self, what: str) -> Any:
-        """holdfast_vfs_status()."""
-        if self._control is None:
-            return None
-        return self._control.execute(
-            "SELECT holdfast_vfs_status(?, ?)", (self.name, what)
-        ).get
-
-    def _set_level(self, level: Level) -> None:
-        if self._control is not None:
-            self._control.execute("SELECT holdfast_vfs_level(?, ?)", (self.name, int(level)))
-
-    # -- messages --------------------------------------------------------------------------------
-
-    @property
-    def tab_lock_prefix(self) -> str:
-        return f"holdfast:{self.name}:tab:"
-
-    def _want(self, what: str) -> None:
-        self._channel.post(f"want {what}")
-
-    def _heard(self, text: str) -> None:
-        word, _, rest = text.partition(" ")
-        if word == "want":
-            self.leases.wanted(rest)
-        elif word == "commit":
-            ddl, _, tables = rest.partition(" ")
-            for storage in self.storages:
-                storage.on_announcement(frozenset(json.loads(tables)), ddl == "1")
-        elif word == "hello":
-            self._channel.post(f"here {self.tab}")
-            self._watch(rest)
-        elif word == "here":
-            self._watch(rest)
-
-    def _watch(self, tab: str) -> None:
-        """Find out when the tab dies: its lock is granted to us then."""
-        if tab == self.tab or tab in self._peers:
-            return
-        peer = self.locks.request(self.tab_lock_prefix + tab, exclusive=False)
-        self._peers[tab] = peer
-
-        def gone(granted: asyncio.Future[bool]) -> None:
-            if self._peers.pop(tab, None) is None:
-                return
-            peer.release()
-            if not granted.cancelled() and granted.exception() is None and granted.result():
-                for storage in self.storages:
-                    storage.on_peer_gone()
-
-        peer.granted.add_done_callback(gone)
-
-    def announce(self, source: OpfsStorage, tables: frozenset[str], ddl: bool) -> None:
-        """To the other connections of this worker now, to other tabs when the loop turns.
-
-        A burst of commits that lets nothing else run goes out as one message.
-        """
-        for storage in self.storages:
-            if storage is not source:
-                storage.on_announcement(tables, ddl)
-        if self._unsent is None:
-            self._unsent = set()
-            asyncio.get_running_loop().call_soon(self._send)
-        self._unsent |= tables
-        self._unsent_ddl = self._unsent_ddl or ddl
-
-    def _send(self) -> None:
-        if self._unsent is not None:
-            tables = json.dumps(sorted(self._unsent), separators=(",", ":"))
-            self._channel.post(f"commit {int(self._unsent_ddl)} {tables}")
-            self._unsent, self._unsent_ddl = None, False
-
-    # -- checkpoints -----------------------------------------------------------------------------
-
-    async def checkpoint(self, connection: Connection) -> None:
-        """Inside a write, before its transaction: copy the WAL into the database file.
-
-        The transaction then runs under the exclusive lease too, and restarts the WAL.
-        """
-        timeout = _EARNESTLY if self.frames >= CHECKPOINT_WAIT else _BRIEFLY
-        if not await self.leases.exclusive(timeout):
-            self._checkpoint_at = self.frames + CHECKPOINT // 10
-            return
-        connection.raw.file_control("main", _CATCH_UP, 0)
-        connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._checkpoint_at = CHECKPOINT
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        return self.frames >= self._checkpoint_at
 
 
 class OpfsStorage(Storage):
@@ -246,15 +41,8 @@ class OpfsStorage(Storage):
     # -- opening and closing ---------------------------------------------------------------------
 
     async def open(self) -> Connection:
-        node = _nodes.get(self.name)
-        if node is None:
-            node = _nodes[self.name] = Node(self.name)
-        node.storages.append(self)
-        self._node = node
+        self._node = await join(self)
         try:
-            async with node.opening:
-                if node.files is None:
-                    await node.open()
             self._main = await self._connect_first()
         except BaseException:
             await self.close()
@@ -336,13 +124,8 @@ class OpfsStorage(Storage):
 
     async def close(self) -> None:
         node, self._node = self._node, None
-        if node is None:
-            return
-        if self in node.storages:
-            node.storages.remove(self)
-        if not node.storages:
-            _nodes.pop(self.name, None)
-            node.close()
+        if node is not None:
+            leave(self, node)
 
     def default_hold_manager(self) -> TriggerHoldManager:
         from ..holds import NavigatorTriggerHoldManager
@@ -356,7 +139,7 @@ class OpfsStorage(Storage):
         if not leases.read_now():
             return False
         try:
-            connection.raw.file_control("main", _CATCH_UP, 0)
+            connection.raw.file_control("main", CATCH_UP, 0)
         except BaseException:
             leases.leave_read()
             raise
@@ -366,7 +149,7 @@ class OpfsStorage(Storage):
         leases = self.node.leases
         await leases.read(self.busy_timeout)
         try:
-            connection.raw.file_control("main", _CATCH_UP, 0)
+            connection.raw.file_control("main", CATCH_UP, 0)
         except BaseException:
             leases.leave_read()
             raise
@@ -380,7 +163,7 @@ class OpfsStorage(Storage):
         try:
             if node.wants_checkpoint:
                 await node.checkpoint(connection)
-            connection.raw.file_control("main", _CATCH_UP, 0)
+            connection.raw.file_control("main", CATCH_UP, 0)
             connection.run("BEGIN IMMEDIATE")
         except BaseException:
             node.leases.leave_write()
@@ -426,11 +209,3 @@ class OpfsStorage(Storage):
             wal_frames=node.status("frames"),
             tabs=len(await held(node.tab_lock_prefix)),
         )
-
-
-def load_extension(raw: apsw.Connection) -> None:
-    """The VFS and its SQL functions, for a connection."""
-    raw.enable_load_extension(True)
-    path = files(__package__.rpartition(".")[0]).joinpath("vfs", "holdfast_vfs.wasm")
-    raw.load_extension(str(path), "sqlite3_holdfastvfs_init")
-    raw.enable_load_extension(False)

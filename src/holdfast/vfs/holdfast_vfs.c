@@ -678,11 +678,26 @@ static int vfs_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *ou
   return SQLITE_OK;
 }
 
+static void *vfs_dl_open(sqlite3_vfs *vfs, const char *path) {
+  return ORIGINAL(vfs)->xDlOpen(ORIGINAL(vfs), path);
+}
+static void vfs_dl_error(sqlite3_vfs *vfs, int n, char *out) {
+  ORIGINAL(vfs)->xDlError(ORIGINAL(vfs), n, out);
+}
+static void (*vfs_dl_symbol(sqlite3_vfs *vfs, void *library, const char *name))(void) {
+  return ORIGINAL(vfs)->xDlSym(ORIGINAL(vfs), library, name);
+}
+static void vfs_dl_close(sqlite3_vfs *vfs, void *library) {
+  ORIGINAL(vfs)->xDlClose(ORIGINAL(vfs), library);
+}
 static int vfs_randomness(sqlite3_vfs *vfs, int n, char *out) {
   return ORIGINAL(vfs)->xRandomness(ORIGINAL(vfs), n, out);
 }
+/* Leases come and go with the event loop, which runs no further while SQLite
+** sleeps: a statement that has to wait would wait in vain, and fails at once. */
 static int vfs_sleep(sqlite3_vfs *vfs, int us) {
-  return ORIGINAL(vfs)->xSleep(ORIGINAL(vfs), us);
+  (void)vfs;
+  return us;
 }
 static int vfs_time(sqlite3_vfs *vfs, double *days) {
   return ORIGINAL(vfs)->xCurrentTime(ORIGINAL(vfs), days);
@@ -699,7 +714,8 @@ static int vfs_last_error(sqlite3_vfs *vfs, int n, char *out) {
 
 static sqlite3_vfs the_vfs = {
     2, sizeof(File), 1024, 0, "holdfast", 0, vfs_open, vfs_delete, vfs_access, vfs_full_pathname,
-    0, 0, 0, 0, vfs_randomness, vfs_sleep, vfs_time, vfs_last_error, vfs_time64, 0, 0, 0};
+    vfs_dl_open, vfs_dl_error, vfs_dl_symbol, vfs_dl_close, vfs_randomness, vfs_sleep, vfs_time,
+    vfs_last_error, vfs_time64, 0, 0, 0};
 
 /* ---- which tables a transaction wrote ------------------------------------ */
 

@@ -1,0 +1,247 @@
+"""Leases: several tabs in one process, over locks that behave as Web Locks do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from holdfast import DatabaseBusyError
+from holdfast.storage.leases import IDLE, Leases, Level
+
+
+class Request:
+    def __init__(self, locks: SimulatedLocks, name: str, exclusive: bool) -> None:
+        self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.exclusive = exclusive
+        self._locks, self._name = locks, name
+
+    def release(self) -> None:
+        self._locks.release(self._name, self)
+
+
+class SimulatedLocks:
+    """Web Locks: one queue for each name, first come, first served; shared ones together."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[Request]] = {}
+        self.waiting: dict[str, deque[Request]] = {}
+        self.asked = 0
+
+    def request(self, name: str, *, exclusive: bool = True, if_available: bool = False) -> Request:
+        self.asked += 1
+        request = Request(self, name, exclusive)
+        self.waiting.setdefault(name, deque()).append(request)
+        # As in a browser, the answer never comes in the same turn.
+        asyncio.get_running_loop().call_soon(self._grant, name)
+        return request
+
+    def release(self, name: str, request: Request) -> None:
+        if request in self.held.get(name, []):
+            self.held[name].remove(request)
+        elif request in self.waiting.get(name, ()):
+            self.waiting[name].remove(request)
+        self._grant(name)
+
+    def _grant(self, name: str) -> None:
+        waiting, held = self.waiting.get(name, deque()), self.held.setdefault(name, [])
+        while waiting:
+            first = waiting[0]
+            if held and (first.exclusive or any(other.exclusive for other in held)):
+                return
+            held.append(waiting.popleft())
+            if not first.granted.done():
+                first.granted.set_result(True)
+
+
+class World:
+    """Tabs that hear each other."""
+
+    def __init__(self) -> None:
+        self.locks = SimulatedLocks()
+        self.tabs: list[Leases] = []
+        self.lost = False  # messages do not arrive
+
+    def tab(self, on_level: Callable[[Level], None] = lambda level: None) -> Leases:
+        def post(what: str) -> None:
+            if self.lost:
+                return
+            for other in self.tabs:
+                if other is not leases:
+                    asyncio.get_running_loop().call_soon(other.wanted, what)
+
+        leases = Leases("db", self.locks, post, on_level)
+        self.tabs.append(leases)
+        return leases
+
+
+@pytest.fixture
+async def world():
+    world = World()
+    yield world
+    for tab in world.tabs:
+        tab.close()
+
+
+async def test_a_kept_lease_costs_no_lock_request(world: World) -> None:
+    tab = world.tab()
+    await tab.write(1)
+    tab.leave_write()
+    asked = world.locks.asked
+    for _ in range(10):
+        await tab.write(1)
+        tab.leave_write()
+        assert tab.read_now()
+        tab.leave_read()
+    assert world.locks.asked == asked
+
+
+async def test_a_keeper_hands_over_at_once(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    a.leave_write()
+    assert a.level == Level.WRITE
+    async with asyncio.timeout(IDLE / 2):
+        await b.write(1)
+    assert (a.level, b.level) == (Level.READ, Level.WRITE)
+
+
+async def test_an_idle_lease_is_given_up_without_being_asked(world: World) -> None:
+    world.lost = True
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    a.leave_write()
+    await b.write(IDLE * 20)
+    assert a.level == Level.NONE
+
+
+async def test_inside_a_transaction_nothing_is_handed_over(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    with pytest.raises(DatabaseBusyError, match="write lease"):
+        await b.write(IDLE * 2)
+    assert a.level == Level.WRITE
+    # What was withdrawn is not granted to nobody later.
+    a.leave_write()
+    async with asyncio.timeout(1):
+        await a.write(1)
+
+
+async def test_readers_go_on_beside_a_writer(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    await b.read(1)
+    assert (a.level, b.level) == (Level.WRITE, Level.READ)
+
+
+async def test_exclusive_keeps_readers_out_and_waits_for_those_inside(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await b.read(1)
+    await a.write(1)
+    assert not await a.exclusive(0.05)
+    assert a.level == Level.WRITE
+    b.leave_read()
+    assert await a.exclusive(1)
+    assert (a.level, b.level) == (Level.EXCLUSIVE, Level.NONE)
+    reading = asyncio.ensure_future(b.read(1))
+    await asyncio.sleep(0.02)
+    assert not reading.done()
+    a.leave_write()
+    await reading
+    assert b.level == Level.READ
+
+
+async def test_a_read_inside_of_which_a_write_waits_blocks_no_checkpoint_for_ever(
+    world: World,
+) -> None:
+    """b reads and waits for the write lease; a has it and wants everybody out."""
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    await b.read(1)
+    writing = asyncio.ensure_future(b.write(2))
+    await asyncio.sleep(0)
+    assert not await a.exclusive(0.1)
+    a.leave_write()
+    await writing
+    b.leave_write()
+    b.leave_read()
+
+
+async def test_the_lock_is_released_after_the_level_is_lowered(world: World) -> None:
+    levels: list[Level] = []
+
+    def note(level: Level) -> None:
+        levels.append(level)
+        if level < Level.WRITE:
+            assert any(request.exclusive for request in world.locks.held["db:write"])
+
+    a, b = world.tab(note), world.tab()
+    await a.write(1)
+    a.leave_write()
+    await b.write(1)
+    assert levels == [Level.WRITE, Level.READ]
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    waiting = asyncio.ensure_future(b.write(5))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    a.leave_write()
+    async with asyncio.timeout(1):
+        await b.write(1)
+    b.leave_write()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_one_writer_and_no_reader_beside_an_exclusive_lease(
+    world: World, seed: int
+) -> None:
+    """Many tabs, each doing this and that: never two writers, nobody starves, nothing hangs."""
+    choose = random.Random(seed)
+    tabs = [world.tab() for _ in range(4)]
+    inside = {"write": 0, "exclusive": 0, "read": 0}
+    done = [0] * len(tabs)
+
+    async def pause() -> None:
+        for _ in range(choose.randrange(4)):
+            await asyncio.sleep(0)
+
+    async def work(index: int, tab: Leases) -> None:
+        for _ in range(30):
+            if choose.random() < 0.5:
+                await tab.write(5)
+                try:
+                    exclusive = choose.random() < 0.3 and await tab.exclusive(0.05)
+                    inside["write"] += 1
+                    assert inside["write"] == 1
+                    assert tab.level == (Level.EXCLUSIVE if exclusive else Level.WRITE)
+                    if exclusive:
+                        assert inside["read"] == 0
+                        inside["exclusive"] += 1
+                    await pause()
+                    inside["exclusive"] -= exclusive
+                    inside["write"] -= 1
+                finally:
+                    tab.leave_write()
+            else:
+                await tab.read(5)
+                inside["read"] += 1
+                assert tab.level >= Level.READ
+                assert inside["exclusive"] == 0
+                await pause()
+                assert tab.level >= Level.READ
+                inside["read"] -= 1
+                tab.leave_read()
+            done[index] += 1
+            await pause()
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(work(index, tab) for index, tab in enumerate(tabs)))
+    assert done == [30] * len(tabs)

@@ -1,0 +1,339 @@
+"""The VFS in C, compiled natively: leases, catch-up, what reaches the files and when."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Files, Tab
+
+from holdfast.vfs.build import build_native
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vfs") / "holdfast_vfs.so"
+    build_native(path)
+    return path
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files()
+
+
+class Client:
+    """A tab with one connection, which takes and leaves leases as the package does."""
+
+    def __init__(self, library: Path, files: Files) -> None:
+        self.tab = Tab(library, files)
+        self.connection = self.tab.connect if files.content["x.db"] else None
+        if files.content["x.db"]:
+            self.tab.level(READ)
+            self.connection = self.tab.connect()
+            self.tab.level(NONE)
+        else:
+            self.connection = self.tab.create()
+
+    def write(self, *statements: str, level: int = WRITE) -> None:
+        self.tab.level(level)
+        try:
+            self.connection.file_control("main", CATCH_UP, 0)
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in statements:
+                    self.connection.execute(statement)
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+        finally:
+            self.tab.level(NONE)
+
+    def read(self, sql: str) -> list[tuple[object, ...]]:
+        self.tab.level(READ)
+        try:
+            self.connection.file_control("main", CATCH_UP, 0)
+            return self.connection.execute(sql).fetchall()
+        finally:
+            self.tab.level(NONE)
+
+    def checkpoint(self) -> tuple[int, int]:
+        self.tab.level(EXCLUSIVE)
+        try:
+            self.connection.file_control("main", CATCH_UP, 0)
+            return self.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        finally:
+            self.tab.level(NONE)
+
+
+@pytest.fixture
+def clients(library: Path, files: Files) -> Iterator[tuple[Client, Client]]:
+    a = Client(library, files)
+    a.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield a, Client(library, files)
+
+
+def test_each_sees_what_the_other_committed(clients: tuple[Client, Client]) -> None:
+    a, b = clients
+    for n in range(50):
+        writer, reader = (a, b) if n % 2 else (b, a)
+        writer.write(f"INSERT INTO t VALUES({n}, {n})")
+        assert reader.read("SELECT count(*), max(v) FROM t") == [(n + 1, n)]
+    # By entering the new frames, not by reading the whole WAL again.
+    assert a.tab.status("recovered") + b.tab.status("recovered") == 0
+    assert a.tab.status("caught_up") == b.tab.status("caught_up") == 25
+
+
+def test_catching_up_reads_only_what_is_new(clients: tuple[Client, Client], files: Files) -> None:
+    a, b = clients
+    for n in range(40):
+        a.write(f"INSERT INTO t VALUES({n}, zeroblob(3000))")
+    b.read("SELECT count(*) FROM t")
+    a.write("UPDATE t SET v = 1 WHERE id = 7")
+    files.log.clear()
+    b.tab.level(READ)
+    b.connection.file_control("main", CATCH_UP, 0)
+    assert sum(call[3] for call in files.log if call[0] == "read") < 3 * 4120
+    files.log.clear()
+    b.connection.file_control("main", CATCH_UP, 0)
+    assert [call[3] for call in files.log if call[0] == "read"] == [24] or files.log == []
+
+
+def test_a_durable_commit_is_one_append_and_one_flush(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, _ = clients
+    a.write("INSERT INTO t VALUES(1, 1)")
+    files.log.clear()
+    a.write("UPDATE t SET v = 2")
+    assert [call[:2] for call in files.log if call[0] != "read"] == [
+        ("write", "x.db-wal"),
+        ("flush", "x.db-wal"),
+    ]
+
+
+def test_a_relaxed_commit_reaches_the_file_at_once(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, b = clients
+    a.connection.execute("PRAGMA synchronous = NORMAL")
+    a.write("INSERT INTO t VALUES(1, 1)")
+    files.log.clear()
+    a.write("UPDATE t SET v = 2")
+    assert [call[0] for call in files.log if call[0] != "read"] == ["write"]
+    assert b.read("SELECT v FROM t") == [(2,)]
+
+
+def test_without_a_lease_nothing_is_read_or_written(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, _ = clients
+    before = {name: bytes(content) for name, content in files.content.items()}
+    with pytest.raises(apsw.BusyError):
+        a.connection.file_control("main", CATCH_UP, 0)
+    # SQLite asks for its locks a hundred times before it gives up.
+    with pytest.raises((apsw.BusyError, apsw.ProtocolError)):
+        a.connection.execute("SELECT * FROM t").fetchall()
+    assert {name: bytes(content) for name, content in files.content.items()} == before
+
+
+def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, _ = clients
+    a.write("INSERT INTO t VALUES(1, 1)")
+    before = {name: bytes(content) for name, content in files.content.items()}
+    with pytest.raises(apsw.BusyError):
+        a.write("UPDATE t SET v = 2", level=READ)
+    a.tab.level(WRITE)
+    for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_TRUNCATE):
+        try:
+            a.connection.wal_checkpoint("main", mode)
+        except apsw.BusyError:
+            pass  # either answer will do, as long as no file is touched
+    a.tab.level(NONE)
+    assert {name: bytes(content) for name, content in files.content.items()} == before
+    assert a.read("SELECT v FROM t") == [(1,)]
+
+
+def test_closing_keeps_the_wal(clients: tuple[Client, Client], files: Files) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 1)")
+    wal = bytes(files.content["x.db-wal"])
+    for level in (NONE, WRITE):
+        a.tab.level(level)
+        a.connection.close()
+        assert bytes(files.content["x.db-wal"]) == wal
+        a.tab.level(READ)
+        a.connection = a.tab.connect()
+    assert b.read("SELECT v FROM t") == [(1,)]
+
+
+def test_a_checkpointed_wal_is_begun_anew_and_others_notice(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
+    assert b.read("SELECT count(*) FROM t") == [(1,)]
+    size = len(files.content["x.db-wal"])
+    frames, copied = a.checkpoint()
+    assert frames == copied > 5
+    # Without the exclusive lease the log goes on where it was …
+    a.write("UPDATE t SET v = 1")
+    assert len(files.content["x.db-wal"]) > size
+    a.checkpoint()
+    # … with it, it begins anew.
+    a.write("UPDATE t SET v = 2", level=EXCLUSIVE)
+    assert a.tab.status("frames") < 5
+    assert b.read("SELECT v FROM t") == [(2,)]
+    assert b.tab.status("recovered") == 1
+
+
+def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    """After it, this tab must not write a new WAL header under the eyes of readers."""
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
+    a.checkpoint()
+    a.tab.level(EXCLUSIVE)
+    a.connection.file_control("main", CATCH_UP, 0)
+    a.connection.execute("PRAGMA cache_size = 1; BEGIN IMMEDIATE")
+    # Spills, so the restart takes place before the commit that never comes.
+    a.connection.execute("UPDATE t SET v = zeroblob(100000)")
+    files_before = bytes(files.content["x.db-wal"][:32])
+    a.connection.execute("ROLLBACK")
+    a.tab.level(NONE)
+    assert b.read("SELECT length(v) FROM t") == [(20000,)]
+    b.tab.level(READ)
+    b.connection.file_control("main", CATCH_UP, 0)
+    b.connection.execute("BEGIN; SELECT count(*) FROM t").fetchall()
+    a.write("UPDATE t SET v = 5")
+    assert b.connection.execute("SELECT length(v) FROM t").fetchall() == [(20000,)]
+    b.connection.execute("COMMIT")
+    b.tab.level(NONE)
+    assert b.read("SELECT v FROM t") == [(5,)]
+    assert files_before
+
+
+def test_frames_without_a_commit_are_never_published(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, zeroblob(50000))")
+    b.read("SELECT count(*) FROM t")
+    wal = files.content["x.db-wal"]
+    whole = len(wal)
+    a.write("UPDATE t SET v = zeroblob(50001)")
+    # The writer died before its last frame, the commit frame, was there.
+    del wal[len(wal) - 4120 :]
+    assert len(wal) > whole
+    assert b.read("SELECT length(v) FROM t") == [(50000,)]
+    b.write("INSERT INTO t VALUES(2, 2)")
+    assert b.read("SELECT count(*), max(length(v)) FROM t") == [(2, 50000)]
+    assert b.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_wal_that_vanished_drops_every_cached_page(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    """Emptied, filled and emptied again while a tab slept: nothing in the file tells it."""
+    a, b = clients
+    second = b.tab
+    second.level(READ)
+    beside = second.connect()
+    second.level(NONE)
+
+    def empty() -> None:
+        a.checkpoint()
+        a.tab.level(EXCLUSIVE)
+        a.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        a.tab.level(NONE)
+        assert len(files.content["x.db-wal"]) == 0
+
+    seen = []
+    for n in range(3):
+        a.write(f"INSERT OR REPLACE INTO t VALUES(1, {n})")
+        empty()
+        # Now one connection of the tab, now the other: each has a page cache of its own.
+        second.level(READ)
+        second_connection = beside if n % 2 else b.connection
+        second_connection.file_control("main", CATCH_UP, 0)
+        seen.append(second_connection.execute("SELECT v FROM t").fetchall())
+        second.level(NONE)
+    assert seen == [[(0,)], [(1,)], [(2,)]]
+    a.write("UPDATE t SET v = 9")
+    empty()
+    assert b.read("SELECT v FROM t") == [(9,)]
+
+
+def test_a_full_disk_rolls_back_and_keeps_everything(
+    clients: tuple[Client, Client], files: Files
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 1)")
+    files.room = 3 * 4120
+    with pytest.raises(apsw.FullError):
+        a.write("INSERT INTO t VALUES(2, zeroblob(200000))")
+    files.room = None
+    assert b.read("SELECT id FROM t") == [(1,)]
+    a.write("INSERT INTO t VALUES(2, zeroblob(200000))")
+    assert b.read("SELECT count(*) FROM t") == [(2,)]
+    assert b.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_what_a_transaction_wrote_is_told_by_table(clients: tuple[Client, Client]) -> None:
+    a, _ = clients
+
+    def changes() -> dict[str, str]:
+        text = a.tab.control and a.connection.execute("SELECT holdfast_changes()").get
+        parts = iter((text or "").split("\0"))
+        return dict(zip(parts, parts, strict=False))
+
+    changes()
+    a.write(
+        "CREATE TABLE log(id INTEGER PRIMARY KEY, what)",
+        "CREATE TRIGGER tt AFTER INSERT ON t BEGIN INSERT INTO log(what) VALUES(NEW.id); END",
+        "INSERT INTO t VALUES(30, 0), (20, 0), (40, 0)",
+    )
+    assert changes() == {"t": "20", "log": "1"}
+    assert changes() == {}
+    a.write("DELETE FROM t WHERE id = 20", "UPDATE log SET what = 0")
+    assert changes() == {"t": "", "log": ""}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_many_tabs_in_any_order(library: Path, files: Files, seed: int) -> None:
+    """Transfers, snapshot reads, checkpoints and restarts by four tabs: the sum never changes."""
+    choose = random.Random(seed)
+    first = Client(library, files)
+    first.write(
+        "CREATE TABLE account(id INTEGER PRIMARY KEY, v, pad)",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) "
+        "INSERT INTO account SELECT i, 100, zeroblob(300) FROM n",
+    )
+    tabs = [first, *(Client(library, files) for _ in range(3))]
+    for tab in tabs:
+        tab.connection.execute("PRAGMA cache_size = 5")
+    for _ in range(150):
+        tab = choose.choice(tabs)
+        action = choose.random()
+        if action < 0.6:
+            amount, one, other = choose.randrange(9), *choose.sample(range(1, 101), 2)
+            tab.write(
+                f"UPDATE account SET v = v - {amount} WHERE id = {one}",
+                f"UPDATE account SET v = v + {amount}, pad = randomblob(300) WHERE id = {other}",
+                level=choose.choice((WRITE, WRITE, EXCLUSIVE)),
+            )
+        elif action < 0.9:
+            assert tab.read("SELECT sum(v), count(*) FROM account") == [(10_000, 100)]
+        else:
+            tab.checkpoint()
+    for tab in tabs:
+        assert tab.read("PRAGMA integrity_check") == [("ok",)]
+        assert tab.read("SELECT sum(v) FROM account") == [(10_000,)]
