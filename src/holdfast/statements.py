@@ -111,7 +111,8 @@ class Statements:
         cursor = self._connection.cursor()
         cursor.exec_trace = stop
         try:
-            cursor.execute(sql, apsw._null_bindings)  # type: ignore[attr-defined]
+            # Not from the cache: a statement that is prepared already asks nobody.
+            cursor.execute(sql, apsw._null_bindings, can_cache=False)  # type: ignore[attr-defined]
         except apsw.ExecTraceAbort:
             return found[0]
         finally:

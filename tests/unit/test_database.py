@@ -1,0 +1,502 @@
+"""The database on CPython, in both of its storages: statements, transactions, what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+import holdfast
+from holdfast import (
+    Database,
+    DatabaseBusyError,
+    DatabaseClosedError,
+    NestedTransactionError,
+    NotADatabaseError,
+    StorageUnavailableError,
+    TableChange,
+)
+
+
+@pytest.fixture(params=["file", "memory"])
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    database = await holdfast.open(str(tmp_path / "a.db"), storage=request.param)
+    await database.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "a.db")
+
+
+async def next_of(iterator: AsyncIterator[object], timeout: float = 5) -> object:
+    async with asyncio.timeout(timeout):
+        return await anext(iterator)
+
+
+# -- statements -----------------------------------------------------------------------------------
+
+
+async def test_statements_and_what_they_return(db: Database) -> None:
+    assert await db.execute("INSERT INTO t(v) VALUES(?)", ("a",)) == (1, 1)
+    assert await db.execute("INSERT INTO t(v) VALUES(:v)", {"v": b"\0b"}) == (1, 2)
+    result = await db.execute_many("INSERT INTO t(v) VALUES(?)", [(2**62,), (1.5,), (None,)])
+    assert (result.changes, result.last_insert_rowid) == (3, 5)
+    assert (await db.execute("UPDATE t SET v = 0 WHERE id > 3")).changes == 2
+    assert (await db.execute("UPDATE t SET v = 0 WHERE id > 30")).changes == 0
+    assert (await db.execute("SELECT * FROM t")).changes == 0
+    assert await db.fetch_value("SELECT v FROM t WHERE id = 2") == b"\0b"
+    assert await db.fetch_value("SELECT v FROM t WHERE id = 3") == 2**62
+    assert await db.fetch_one("SELECT * FROM t WHERE id = 99") is None
+    assert await db.fetch_value("SELECT * FROM t WHERE id = 99") is None
+    assert await db.fetch_all("SELECT * FROM t WHERE id = 99") == []
+
+
+async def test_changes_counts_rows_of_the_statement_and_not_of_its_triggers(db: Database) -> None:
+    await db.execute("CREATE TABLE log(n)")
+    await db.execute(
+        "CREATE TRIGGER tt AFTER INSERT ON t BEGIN INSERT INTO log VALUES(1), (2); END"
+    )
+    assert (await db.execute_many("INSERT INTO t(v) VALUES(?)", [(1,), (2,)])).changes == 2
+    assert (await db.execute_many("INSERT INTO t(v) VALUES(?)", [])).changes == 0
+    assert (await db.execute("INSERT INTO t(v) VALUES(1), (2), (3)")).changes == 3
+    assert await db.fetch_value("SELECT count(*) FROM log") == 10
+
+
+async def test_a_row_behaves_as_sqlite3s(db: Database) -> None:
+    await db.execute("INSERT INTO t(v) VALUES('x')")
+    row = await db.fetch_one("SELECT id, v AS Name FROM t")
+    assert row is not None
+    assert (row[0], row["name"], row["NAME"], row[-1], row[0:1]) == (1, "x", "x", "x", (1,))
+    assert (row.keys(), len(row), list(row), dict(row)) == (
+        ["id", "Name"],
+        2,
+        [1, "x"],
+        {"id": 1, "Name": "x"},
+    )
+    assert row == (1, "x")
+    assert row != (1, "y")
+    assert hash(row) == hash((1, "x"))
+    assert row == await db.fetch_one("SELECT id, v AS Name FROM t")
+    with pytest.raises(IndexError, match="no column 'nix'"):
+        row["nix"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("INSERT INTO t VALUES(7, 7); DELETE FROM t", "several statements"),
+        ("SELECT 1; SELECT 2", "several statements"),
+        ("-- nothing", "no statement"),
+        ("", "no statement"),
+        ("BEGIN", "write_transaction"),
+        ("COMMIT", "write_transaction"),
+        ("SAVEPOINT x", "write_transaction"),
+        ("ATTACH ':memory:' AS other", "holdfast.open"),
+        ("PRAGMA journal_mode = DELETE", "relies on it"),
+        ("PRAGMA recursive_triggers = 0", "relies on it"),
+    ],
+)
+async def test_what_is_refused_is_not_run(db: Database, sql: str, says: str) -> None:
+    await db.execute("INSERT INTO t VALUES(1, 1)")
+    with pytest.raises(ValueError, match=says):
+        await db.execute(sql)
+    assert await db.fetch_all("SELECT id FROM t") == [(1,)]
+
+
+async def test_one_statement_with_a_comment_behind_it_is_one(db: Database) -> None:
+    await db.execute("INSERT INTO t VALUES(1, ';'); -- done; really\n ;")
+    assert await db.fetch_value("SELECT v FROM t") == ";"
+
+
+@pytest.mark.parametrize(
+    "sql", ["INSERT INTO t VALUES(5, 5) RETURNING id", "DELETE FROM t", "DROP TABLE t", "VACUUM"]
+)
+async def test_fetching_never_writes(db: Database, sql: str) -> None:
+    await db.execute("INSERT INTO t VALUES(1, 1)")
+    for fetch in (db.fetch_all, db.fetch_one, db.fetch_value):
+        with pytest.raises(ValueError, match="writes; use execute"):
+            await fetch(sql)
+    assert await db.fetch_all("SELECT id FROM t") == [(1,)]
+
+
+async def test_bad_parameters(db: Database) -> None:
+    for method in (db.execute, db.fetch_all, db.fetch_one, db.fetch_value):
+        with pytest.raises(TypeError, match="sequence or a mapping"):
+            await method("SELECT ?", "a")
+        with pytest.raises(TypeError, match="sequence or a mapping"):
+            await method("SELECT ?", 1)
+    with pytest.raises(TypeError, match="must be a str"):
+        await db.execute(b"SELECT 1")  # type: ignore[arg-type]
+    with pytest.raises(apsw.BindingsError):
+        await db.execute("SELECT ?", (1, 2))
+
+
+async def test_sql_errors_are_apsws_and_leave_the_database_usable(db: Database) -> None:
+    with pytest.raises(apsw.SQLError, match="no such table"):
+        await db.execute("INSERT INTO nix VALUES(1)")
+    with pytest.raises(apsw.SQLError, match="syntax error"):
+        await db.fetch_all("SELEKT")
+    await db.execute("CREATE UNIQUE INDEX u ON t(v)")
+    with pytest.raises(apsw.ConstraintError):
+        await db.execute_many("INSERT INTO t(v) VALUES(?)", [(1,), (2,), (1,)])
+    assert await db.fetch_all("SELECT * FROM t") == []
+
+
+async def test_pragmas_and_vacuum(db: Database) -> None:
+    await db.execute("PRAGMA user_version = 7")
+    assert await db.fetch_value("PRAGMA user_version") == 7
+    await db.execute("PRAGMA foreign_keys = ON")
+    await db.execute("CREATE TABLE child(t REFERENCES t(id))")
+    with pytest.raises(apsw.ConstraintError):
+        await db.execute("INSERT INTO child VALUES(99)")
+    await db.execute("INSERT INTO t VALUES(1, zeroblob(100000))")
+    await db.execute("DELETE FROM t")
+    before = await db.fetch_value("PRAGMA page_count")
+    await db.execute("VACUUM")
+    assert await db.fetch_value("PRAGMA page_count") < before
+    assert [row["name"] for row in await db.fetch_all("PRAGMA table_info(t)")] == ["id", "v"]
+
+
+# -- transactions ---------------------------------------------------------------------------------
+
+
+async def test_a_write_transaction_is_whole_or_not_at_all(db: Database) -> None:
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+        assert await tx.fetch_all("INSERT INTO t VALUES(2, 2) RETURNING v") == [(2,)]
+        assert await tx.fetch_value("SELECT count(*) FROM t") == 2
+    with pytest.raises(ZeroDivisionError):
+        async with db.write_transaction() as tx:
+            await tx.execute("DELETE FROM t")
+            1 / 0  # noqa: B018
+    assert await db.fetch_value("SELECT count(*) FROM t") == 2
+    with pytest.raises(DatabaseClosedError, match="has ended"):
+        await tx.execute("DELETE FROM t")
+
+
+async def test_nobody_sees_a_transaction_half_done(db: Database) -> None:
+    inside, seen = asyncio.Event(), asyncio.Event()
+
+    async def reader() -> list[int]:
+        await inside.wait()
+        task = asyncio.ensure_future(db.fetch_value("SELECT count(*) FROM t"))
+        await asyncio.sleep(0)
+        seen.set()
+        return [await task]
+
+    task = asyncio.ensure_future(reader())
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+        inside.set()
+        await seen.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if task.done():
+            assert task.result() == [0]
+    assert await task in ([0], [1])
+
+
+async def test_transactions_take_turns(db: Database) -> None:
+    await db.execute("INSERT INTO t VALUES(1, 0)")
+
+    async def increment() -> None:
+        async with db.write_transaction() as tx:
+            value = await tx.fetch_value("SELECT v FROM t")
+            await asyncio.sleep(0)
+            await tx.execute("UPDATE t SET v = ?", (value + 1,))
+
+    await asyncio.gather(*(increment() for _ in range(50)))
+    assert await db.fetch_value("SELECT v FROM t") == 50
+
+
+async def test_a_read_transaction_is_one_snapshot_beside_writers(db: Database) -> None:
+    await db.execute("INSERT INTO t VALUES(1, 1)")
+    async with db.read_transaction() as tx:
+        assert await tx.fetch_value("SELECT count(*) FROM t") == 1
+        await db.execute("INSERT INTO t VALUES(2, 2)")
+        async with db.read_transaction() as later:
+            assert await later.fetch_value("SELECT count(*) FROM t") == 2
+        assert await tx.fetch_value("SELECT count(*) FROM t") == 1
+        with pytest.raises(ValueError, match="read transaction"):
+            await tx.execute("DELETE FROM t")
+    assert await db.fetch_value("SELECT count(*) FROM t") == 2
+
+
+async def test_a_snapshot_is_of_its_beginning(db: Database) -> None:
+    async with db.read_transaction() as tx:
+        await db.execute("INSERT INTO t VALUES(1, 1)")
+        assert await tx.fetch_value("SELECT count(*) FROM t") == 0
+
+
+async def test_what_would_wait_for_itself_says_so(db: Database) -> None:
+    async def each() -> None:
+        for call in (
+            lambda: db.execute("DELETE FROM t"),
+            lambda: db.execute_many("INSERT INTO t(v) VALUES(?)", [(1,)]),
+            lambda: db.fetch_all("SELECT 1"),
+            lambda: db.fetch_one("SELECT 1"),
+            lambda: db.fetch_value("SELECT 1"),
+            lambda: db.write_transaction().__aenter__(),
+            lambda: db.read_transaction().__aenter__(),
+        ):
+            with pytest.raises(NestedTransactionError, match="methods of that transaction"):
+                await asyncio.wait_for(call(), 2)
+
+    async with db.write_transaction() as tx:
+        await each()
+        # A task started in the block is inside of it too …
+        await asyncio.create_task(each())
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+        ended = asyncio.Event()
+
+        async def later() -> int:
+            await ended.wait()
+            return await db.fetch_value("SELECT count(*) FROM t")
+
+        task = asyncio.create_task(later())
+    # … until the block is left.
+    ended.set()
+    assert await task == 1
+
+
+async def test_a_cancelled_transaction_is_rolled_back_and_blocks_nobody(db: Database) -> None:
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with db.write_transaction() as tx:
+            await tx.execute("INSERT INTO t VALUES(1, 1)")
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    waiting = asyncio.create_task(db.execute("INSERT INTO t VALUES(3, 3)"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    task.cancel()
+    for each in (task, waiting):
+        with pytest.raises(asyncio.CancelledError):
+            await each
+    await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), 2)
+    assert await db.fetch_all("SELECT id FROM t") == [(2,)]
+
+
+async def test_a_savepoint_is_undone_alone(db: Database) -> None:
+    log: list[str] = []
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+        tx.on_commit(lambda: log.append("outer committed"))
+        with pytest.raises(ZeroDivisionError):
+            async with tx.savepoint():
+                tx.on_commit(lambda: log.append("inner committed"))
+                tx.on_rollback(lambda: log.append("inner rolled back"))
+                await tx.execute("INSERT INTO t VALUES(2, 2)")
+                1 / 0  # noqa: B018
+        assert log == ["inner rolled back"]
+        async with tx.savepoint():
+            await tx.execute("INSERT INTO t VALUES(3, 3)")
+    assert log == ["inner rolled back", "outer committed"]
+    assert await db.fetch_all("SELECT id FROM t") == [(1,), (3,)]
+
+
+async def test_the_raw_connection_takes_part(db: Database) -> None:
+    changes = db.changes()
+    first = asyncio.ensure_future(next_of(changes))
+    await asyncio.sleep(0)
+    async with db.write_transaction() as tx:
+        tx.connection.execute("INSERT INTO t VALUES(1, 1)")
+    assert await first == TableChange(frozenset({"t"}), False)
+    await changes.aclose()  # type: ignore[attr-defined]
+
+
+# -- changes --------------------------------------------------------------------------------------
+
+
+async def test_changes_names_what_each_transaction_wrote(db: Database) -> None:
+    await db.execute("CREATE TABLE u(id INTEGER PRIMARY KEY)")
+    await db.execute("CREATE TABLE w(id TEXT PRIMARY KEY) WITHOUT ROWID")
+    await db.execute("INSERT INTO u VALUES(1)")
+    changes = db.changes()
+    only_w = db.changes(["w"])
+    first_w = asyncio.ensure_future(next_of(only_w))
+    first = asyncio.ensure_future(next_of(changes))
+    await asyncio.sleep(0)
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+        await tx.execute("UPDATE u SET id = 5")
+    assert await first == ({"t", "u"}, False)
+    # What SQLite's update hook says nothing of: a truncated table, one without rowids.
+    await db.execute("DELETE FROM u")
+    assert await next_of(changes) == ({"u"}, False)
+    await db.execute("INSERT INTO w VALUES('x')")
+    assert await next_of(changes) == ({"w"}, False)
+    assert await first_w == ({"w"}, False)
+    # Nothing written, nothing said.
+    await db.execute("UPDATE t SET v = 1 WHERE id = 99")
+    with pytest.raises(ZeroDivisionError):
+        async with db.write_transaction() as tx:
+            await tx.execute("DELETE FROM t")
+            1 / 0  # noqa: B018
+    await db.execute("DROP TABLE u")
+    assert await next_of(changes) == ({"u"}, False)
+
+
+async def test_watch_gives_the_rows_now_and_after_each_change(db: Database) -> None:
+    await db.execute("CREATE TABLE other(id)")
+    watching = db.watch("SELECT v FROM t ORDER BY id", throttle=0.01)
+    assert await next_of(watching) == []
+    await db.execute("INSERT INTO t VALUES(1, 'a')")
+    assert await next_of(watching) == [("a",)]
+    await db.execute("INSERT INTO other VALUES(1)")
+    await db.execute("INSERT INTO t VALUES(2, 'b')")
+    assert await next_of(watching) == [("a",), ("b",)]
+    # A burst is given at its end, and its last change is not lost in the window.
+    for n in range(3, 30):
+        await db.execute("INSERT INTO t VALUES(?, 'x')", (n,))
+    rows: object = []
+    while rows != [("a",), ("b",)] + [("x",)] * 27:
+        rows = await next_of(watching)
+
+
+async def test_iterators_end_when_the_database_is_closed(db: Database) -> None:
+    changes, watching = db.changes(), db.watch("SELECT 1")
+    assert await next_of(watching) == [(1,)]
+    tasks = [asyncio.ensure_future(next_of(each)) for each in (changes, watching)]
+    await asyncio.sleep(0)
+    await db.close()
+    for task in tasks:
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(task, 2)
+
+
+# -- life -----------------------------------------------------------------------------------------
+
+
+async def test_closing_rolls_back_what_is_open(db: Database) -> None:
+    async def work() -> None:
+        async with db.write_transaction() as tx:
+            await tx.execute("INSERT INTO t VALUES(1, 1)")
+            inside.set()
+            await closed.wait()
+
+    async def read() -> None:
+        async with db.read_transaction() as tx:
+            await closed.wait()
+            await tx.fetch_all("SELECT 1")
+
+    inside, closed = asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.create_task(read()), asyncio.create_task(work())]
+    await inside.wait()
+    closing = asyncio.create_task(db.close())
+    await asyncio.sleep(0)
+    closed.set()
+    await asyncio.wait_for(closing, 5)
+    for task in tasks:
+        with pytest.raises(DatabaseClosedError, match="closed"):
+            await task
+    await db.close()
+    assert db.closed
+    for call in (lambda: db.execute("SELECT 1"), lambda: db.fetch_one("SELECT 1"), db.status):
+        with pytest.raises(DatabaseClosedError, match="open it again"):
+            await call()
+
+
+async def test_properties_and_status(db: Database) -> None:
+    assert db.name.endswith("a.db")
+    assert db.persists_triggers is (db.storage == "file")
+    status = await db.status()
+    assert status.storage == db.storage
+    assert status.handle_mode is None
+    assert (status.usage or 0) > 0
+    assert "open" in repr(db)
+
+
+async def test_a_memory_database_is_its_openers_own() -> None:
+    async with holdfast.open("m", storage="memory") as a, holdfast.open("m", storage="memory") as b:
+        await a.execute("CREATE TABLE t(x)")
+        with pytest.raises(apsw.SQLError):
+            await b.execute("INSERT INTO t VALUES(1)")
+
+
+async def test_two_connections_of_one_file(path: str, tmp_path: Path) -> None:
+    alias = tmp_path / "alias.db"
+    async with holdfast.open(path) as a:
+        await a.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+        alias.symlink_to(path)
+        async with holdfast.open(str(alias)) as b:
+            changes = b.changes()
+            task = asyncio.ensure_future(next_of(changes))
+            await asyncio.sleep(0)
+            await a.execute("INSERT INTO t VALUES(1)")
+            assert await task == ({"t"}, True)
+            assert await b.fetch_value("SELECT count(*) FROM t") == 1
+            async with a.write_transaction() as tx:
+                await tx.execute("INSERT INTO t VALUES(2)")
+                assert await b.fetch_value("SELECT count(*) FROM t") == 1
+                b._storage.busy_timeout = 0.05
+                with pytest.raises(DatabaseBusyError, match="busy"):
+                    await b.execute("INSERT INTO t VALUES(3)")
+
+
+async def test_a_change_that_nobody_announced_is_found(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdfast.database, "LOOKOUT", 0.01)
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+        changes, watching = db.changes(), db.watch("SELECT count(*) FROM t")
+        assert await next_of(watching) == [(0,)]
+        task = asyncio.ensure_future(next_of(changes))
+        await asyncio.sleep(0)
+        stranger = sqlite3.connect(path)
+        stranger.execute("INSERT INTO t VALUES(1)")
+        stranger.commit()
+        stranger.close()
+        assert await next_of(watching) == [(1,)]
+        change = await task
+        assert isinstance(change, TableChange)
+        assert change.remote
+        assert "t" in change.tables
+
+
+async def test_the_file_is_an_ordinary_sqlite_database(path: str) -> None:
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(v)")
+        await db.execute("INSERT INTO t VALUES('kept')")
+    with sqlite3.connect(path) as plain:
+        assert plain.execute("SELECT v FROM t").fetchall() == [("kept",)]
+        assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_open_refuses_what_it_cannot_open(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="must be a str"):
+        holdfast.open(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"holdfast\.Schema"):
+        holdfast.open("x", schema=[])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="synchronous"):
+        holdfast.open("x", synchronous="off")
+    with pytest.raises(ValueError, match="storage must be one of"):
+        await holdfast.open("x", storage="cloud")
+    for name in ("", "a\0b"):
+        with pytest.raises(ValueError, match="name"):
+            await holdfast.open(name)
+    with pytest.raises(ValueError, match="keeps beside"):
+        await holdfast.open(str(tmp_path / "x.db-wal"))
+    for storage in ("opfs", "indexeddb"):
+        with pytest.raises(StorageUnavailableError):
+            await holdfast.open("x", storage=storage)
+    with pytest.raises(StorageUnavailableError, match="folder"):
+        await holdfast.open(str(tmp_path / "missing" / "x.db"))
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"this is not a database, whatever its name says" * 100)
+    with pytest.raises(NotADatabaseError, match="left as it is"):
+        await holdfast.open(str(garbage))
+    assert garbage.read_bytes().startswith(b"this is not")
+    assert [each.name for each in tmp_path.iterdir()] == ["garbage.db"]
