@@ -135,8 +135,18 @@ export class Tab {
     return this.page.close();
   }
 
-  #call(message) {
-    return this.page.evaluate((message) => window.tab.call(message), message);
+  async #call(message) {
+    // An error travels as text: a traceback of Python's is more than some protocols carry.
+    const { result, error } = await this.page.evaluate(
+      (message) =>
+        window.tab.call(message).then(
+          (result) => ({ result }),
+          (error) => ({ error: error.message }),
+        ),
+      message,
+    );
+    if (error !== undefined) throw new Error(error);
+    return result;
   }
 
   #load() {
