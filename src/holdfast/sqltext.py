@@ -67,6 +67,12 @@ def json_object(members: Sequence[tuple[str, str]]) -> str:
     return f"{concatenate(pieces)}||'}}'"
 
 
+def json_array(values: Sequence[str]) -> str:
+    """An expression for a JSON array of values that are expressions for JSON."""
+    pieces = [f"'{',' if index else '['}'||{value}" for index, value in enumerate(values)]
+    return f"{concatenate(pieces)}||']'"
+
+
 def json_object_of(members: Sequence[tuple[str, str]]) -> str:
     """As `json_object`, but the expression of a member that is left out is NULL."""
     if not members:

@@ -1,0 +1,97 @@
+"""Which tables are destinations, and the stamp that each commit leaves in those that it filled.
+
+The stamp says which transaction and which connection wrote; its format is in records.py. It costs
+one UPDATE for each transaction and destination, however many records there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ..announcements import Announcement
+from ..errors import DatabaseClosedError
+from ..sqltext import quote_name
+from .registry import READ, read_records
+
+if TYPE_CHECKING:
+    from ..database import Database
+    from ..transactions import Transaction
+
+logger = logging.getLogger("holdfast")
+
+
+class Destinations:
+    """The destinations of every tab's persisted triggers and of one's own temporary ones."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.temporary: set[str] = set()
+        self._persisted: frozenset[str] = frozenset()
+        # The schema that they were read at; None: to be read again.
+        self._version: int | None = None
+        self._reading: set[asyncio.Task[None]] = set()
+        self._unsubscribe: Callable[[], None] | None = None
+
+    async def open(self) -> None:
+        """Learn what there is, and go on listening."""
+        self._unsubscribe = self._database._announcements.subscribe(self._heard)
+        await self._read()
+
+    def close(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        for task in self._reading:
+            task.cancel()
+
+    def known(self) -> frozenset[str]:
+        """As far as this connection has heard."""
+        return self._persisted | self.temporary
+
+    def seen_by(self, tx: Transaction) -> frozenset[str]:
+        """As the transaction sees it."""
+        ((version,),) = tx.run_sql("PRAGMA main.schema_version")
+        if version != self._version:
+            self._persisted = frozenset(
+                record.destination for record in read_records(tx.run_sql(READ))
+            )
+            self._version = version
+            # Rolled back, the same number may come to stand for another schema.
+            tx.on_rollback(self._forget)
+        return self.known()
+
+    def stamp(self, tx: Transaction, touched: Mapping[str, int | None]) -> None:
+        """Stamp what `tx` recorded; `touched`: table -> smallest rowid inserted there, or None."""
+        for destination in self.seen_by(tx) & touched.keys():
+            first = touched[destination]
+            if first is None:
+                continue
+            place = "temp" if destination in self.temporary else "main"
+            table = f"{place}.{quote_name(destination)}"
+            # The first that is still there: a full destination may have been emptied since.
+            tx.run_sql(
+                f"UPDATE {table} SET transaction_id = ?, origin = ?, "
+                f"last_operation_id = (SELECT max(operation_id) FROM {table}) WHERE operation_id = "
+                f"(SELECT min(operation_id) FROM {table} WHERE operation_id >= ?)",
+                (tx.id, self._database._origin, first),
+            )
+
+    def _forget(self) -> None:
+        self._version = None
+
+    def _heard(self, announcement: Announcement) -> None:
+        if announcement.remote and (announcement.ddl or announcement.tables is None):
+            task = asyncio.get_running_loop().create_task(self._read())
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+
+    async def _read(self) -> None:
+        try:
+            rows = await self._database.fetch_all(READ)
+        except DatabaseClosedError:
+            logger.debug("closed while its destinations were read")
+            return
+        self._persisted = frozenset(record.destination for record in read_records(rows))
+        self._forget()

@@ -1,0 +1,92 @@
+"""What the caller asks for, checked before anything is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..sqltext import check_name, fold
+from .operations import DiffOperation, When, check_when
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A trigger that is to be made."""
+
+    source: str
+    when: dict[DiffOperation, str | None]
+    """None for an operation: always."""
+    columns: tuple[str, ...] | None
+    persist: bool
+    before_create: Callable[..., Any] | None
+    only_changed: bool
+    max_backlog: int | None = None
+
+
+def check_options(
+    source: str,
+    when: When | None,
+    columns: Sequence[str] | None,
+    persist: bool | None,
+    persist_default: bool,
+    before_create: Callable[..., Any] | None,
+    only_changed: bool,
+    max_backlog: int | None = None,
+) -> Options:
+    """TypeError, ValueError, InvalidWhenError: something is not as it should be."""
+    if not isinstance(source, str):
+        raise TypeError(f"source must be the name of a table or view, not {source!r}")
+    if columns is not None:
+        if isinstance(columns, str):
+            raise TypeError(f"columns must be a list of names, not a str; write [{columns!r}]")
+        columns = tuple(columns)
+        for column in columns:
+            if not isinstance(column, str):
+                raise TypeError(f"columns must be names, not {column!r}")
+    if persist is not None and not isinstance(persist, bool):
+        raise TypeError(f"persist must be None, True or False, not {persist!r}")
+    if not isinstance(only_changed, bool):
+        raise TypeError(f"only_changed must be True or False, not {only_changed!r}")
+    check_callable(before_create, "before_create")
+    if max_backlog is not None:
+        if not isinstance(max_backlog, int) or isinstance(max_backlog, bool):
+            raise TypeError(f"max_backlog must be a number of records or None, not {max_backlog!r}")
+        if max_backlog < 1:
+            raise ValueError(f"max_backlog must be 1 or more records, not {max_backlog}")
+    return Options(
+        source=source,
+        when=check_when(when),
+        columns=columns,
+        persist=persist_default if persist is None else persist,
+        before_create=before_create,
+        only_changed=only_changed,
+        max_backlog=max_backlog,
+    )
+
+
+def check_callable(value: object, what: str, optional: bool = True) -> None:
+    """TypeError: it cannot be called."""
+    if not (callable(value) or (optional and value is None)):
+        raise TypeError(f"{what} must be an async callable, not {value!r}")
+
+
+def check_destination(name: object) -> str:
+    """The name of a destination. TypeError, ValueError."""
+    checked = check_name(name, "the name of a destination")
+    if fold(checked).startswith(("ps_", "sqlite_")):
+        raise ValueError(
+            f"a destination cannot be named {checked!r}: names that begin with ps_ or sqlite_ are "
+            "holdfast's and SQLite's own"
+        )
+    return checked
+
+
+def check_throttle(seconds: object) -> float:
+    """A time in seconds. TypeError, ValueError."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"throttle must be a number of seconds, not {seconds!r}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"throttle must be 0 or more seconds, not {seconds}")
+    return float(seconds)

@@ -1,0 +1,138 @@
+"""Records as Python values: which transaction wrote one, and what a batch of them comes to.
+
+The triggers know nothing of transactions, so each commit of a holdfast connection stamps the first
+record that it put into a destination: transaction_id, origin (which connection), and
+last_operation_id. Records of one transaction are contiguous, because writers are serialised: a
+record belongs to the stamp before it as far as that reaches. What no stamp reaches was written by
+another program.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ..rows import Row, SQLiteValue
+from .operations import DiffOperation
+
+COLUMNS = (
+    "operation_id, operation, id, timestamp, value, previous_value, "
+    "previous_id, transaction_id, origin, last_operation_id"
+)
+
+Values = dict[str, SQLiteValue]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffRecord:
+    """One change of one row.
+
+    values: the columns after it, of a DELETE None; previous: before it, of an INSERT None.
+    """
+
+    operation_id: int
+    operation: DiffOperation
+    id: str | None
+    """The single primary key as text, else a JSON array of the key's columns, else the rowid."""
+    timestamp: datetime
+    """In UTC, to the millisecond."""
+    values: Values | None
+    previous: Values | None
+    transaction_id: str | None
+    """Equal for records of one transaction; None: another program wrote it."""
+    remote: bool
+    """Whether another connection wrote it."""
+    previous_id: str | None = None
+    """The id before an UPDATE that changed it, else None."""
+
+
+def read_diff(rows: Iterable[Row], origin: str) -> list[DiffRecord]:
+    """The records of a destination, rows of `COLUMNS` in order, as seen by connection `origin`."""
+    stamp: tuple[str, str] | None = None
+    reach = 0
+    found = []
+    for row in rows:
+        number, operation, key, timestamp, value, previous, old_key, *stamped = row
+        if stamped[2] is not None:
+            stamp, reach = (stamped[0], stamped[1]), stamped[2]
+        writer = stamp if number <= reach else None
+        operation = DiffOperation(operation)
+        # The old values of a DELETE stand in `value`.
+        if operation is DiffOperation.DELETE:
+            value, previous = None, value
+        found.append(
+            DiffRecord(
+                operation_id=number,
+                operation=operation,
+                id=key,
+                timestamp=datetime.fromisoformat(timestamp),
+                values=_parse(value),
+                previous=_parse(previous),
+                transaction_id=writer[0] if writer else None,
+                remote=writer is None or writer[1] != origin,
+                previous_id=old_key,
+            )
+        )
+    return found
+
+
+def _parse(text: str | None) -> Values | None:
+    if text is None:
+        return None
+    values: Values = json.loads(text)
+    for name, value in values.items():
+        if isinstance(value, dict):
+            values[name] = bytes.fromhex(value["blob"])
+    return values
+
+
+def fold_diff(records: Iterable[DiffRecord], composite: bool) -> list[DiffRecord]:
+    """At most one record per key, with the same effect: what a batch comes to.
+
+    composite: the ids are JSON arrays.
+    DELETE and INSERT become an UPDATE, INSERT and DELETE nothing, an UPDATE joins what is before
+    it. A record takes the place, number, time and writer of its last part. One whose key changed
+    is a DELETE of the old key and an INSERT of the new. Rows whose key is or has a NULL can be
+    many with one key, so they are left as they are.
+    """
+    folded: dict[Any, DiffRecord] = {}
+    for record in records:
+        for part in _split(record):
+            key: Any = part.id
+            if key is None or (composite and None in json.loads(key)):
+                key = part.operation_id, part.operation
+            before = folded.pop(key, None)
+            after = part if before is None else _join(before, part)
+            if after is not None:
+                folded[key] = after
+    return sorted(folded.values(), key=lambda record: record.operation_id)
+
+
+def _split(record: DiffRecord) -> tuple[DiffRecord, ...]:
+    if record.previous_id is None:
+        return (record,)
+    return (
+        replace(
+            record,
+            operation=DiffOperation.DELETE,
+            id=record.previous_id,
+            values=None,
+            previous_id=None,
+        ),
+        replace(record, operation=DiffOperation.INSERT, previous=None, previous_id=None),
+    )
+
+
+def _join(before: DiffRecord, after: DiffRecord) -> DiffRecord | None:
+    existed = before.operation is not DiffOperation.INSERT
+    exists = after.operation is not DiffOperation.DELETE
+    if not existed and not exists:
+        return None
+    if existed and exists:
+        operation = DiffOperation.UPDATE
+    else:
+        operation = DiffOperation.INSERT if exists else DiffOperation.DELETE
+    return replace(after, operation=operation, previous=before.previous)

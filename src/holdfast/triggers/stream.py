@@ -1,0 +1,49 @@
+"""The records of a trigger as an async iterator, each batch acknowledged by asking for the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from ..errors import BacklogExceededError, DatabaseClosedError
+from .inbox import Inbox
+from .records import COLUMNS, DiffRecord, read_diff
+from .trigger import DiffTrigger
+
+if TYPE_CHECKING:
+    from ..database import Database
+
+
+async def stream(
+    database: Database, trigger: DiffTrigger, throttle: float
+) -> AsyncGenerator[list[DiffRecord]]:
+    """What `trigger` records, as it comes; disposes of it at the end."""
+    inbox = Inbox(database, trigger)
+    not_before = 0.0
+    try:
+        while await inbox.wait(not_before) and not database.closed:
+            not_before = time.monotonic() + throttle
+            found = await inbox.look()
+            if found.discarded:
+                raise BacklogExceededError(
+                    f"records of {trigger.source!r} were discarded, because more than max_backlog "
+                    "had not been asked for; read the source anew and begin again"
+                )
+            if found.last is None:
+                continue
+            rows = await database.fetch_all(
+                f"SELECT {COLUMNS} FROM {inbox.table} WHERE operation_id <= ? "
+                "ORDER BY operation_id",
+                (found.last,),
+            )
+            yield read_diff(rows, database._origin)
+            async with database.write_transaction() as tx:
+                inbox.acknowledge(tx, found.last)
+            inbox.expect(found.last + 1)
+    except DatabaseClosedError:
+        if not database.closed:
+            raise
+    finally:
+        inbox.stop()
+        await trigger.dispose()

@@ -1,0 +1,119 @@
+"""A managed trigger of this connection, and how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .operations import DiffOperation
+from .registry import Record, drop
+from .source import Source
+
+if TYPE_CHECKING:
+    from ..database import Database
+    from ..transactions import Transaction
+
+
+class DiffTrigger:
+    """Records the changes of `source` in the table `destination` until it is disposed of."""
+
+    def __init__(
+        self,
+        database: Database,
+        record: Record,
+        source: Source,
+        *,
+        temporary: bool,
+        on_gone: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.record = record
+        self.temporary = temporary
+        self._database = database
+        self._source = source
+        self._on_gone = on_gone
+        self._gone = False
+        self._disposing = asyncio.Lock()
+
+    @property
+    def id(self) -> str:
+        """The id of its hold, and of its `TrackedTrigger`."""
+        return self.record.id
+
+    @property
+    def source(self) -> str:
+        """The view or table, as the application calls it."""
+        return self.record.source
+
+    @property
+    def destination(self) -> str:
+        """The table that the records go to."""
+        return self.record.destination
+
+    @property
+    def operations(self) -> tuple[DiffOperation, ...]:
+        return self.record.operations
+
+    @property
+    def persisted(self) -> bool:
+        """Whether it fires for the writes of every tab, or of this connection only."""
+        return not self.temporary
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was disposed of."""
+        return self._gone
+
+    def __repr__(self) -> str:
+        state = "disposed" if self._gone else "live"
+        return f"<holdfast.DiffTrigger {self.source!r} to {self.destination!r}, {state}>"
+
+    async def dispose(self, transaction: Transaction | None = None) -> None:
+        """Drop the triggers, the destination and the record in one transaction; idempotent.
+
+        transaction: do it in there; the trigger goes, and its hold is released, when that commits.
+        NestedTransactionError: inside a write transaction that was not given.
+        """
+        if transaction is not None:
+            if not self._gone:
+                drop(transaction, self.record, temporary=self.temporary)
+                transaction.on_commit(self.finish)
+            return
+        async with self._disposing:
+            if self._gone:
+                return
+            async with self._database._own_transaction() as tx:
+                drop(tx, self.record, temporary=self.temporary)
+            await self.finish()
+
+    async def finish(self) -> None:
+        """It is dropped, or was never made: give up its hold."""
+        if not self._gone:
+            self._gone = True
+            await self._on_gone(self.id)
+
+    def is_sound(self, names: frozenset[tuple[str, str]]) -> bool:
+        """Whether the database still has the source and its triggers, as `OBJECTS` tells."""
+        wanted = {("trigger", name) for name in self.record.triggers}
+        wanted.add(("table", self._source.table))
+        if self._source.view is not None:
+            wanted.add(("view", self._source.view))
+        return wanted <= names
+
+    async def __aenter__(self) -> DiffTrigger:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.dispose()
+
+
+# (type, name) of what the database has, for `DiffTrigger.is_sound`.
+OBJECTS = (
+    "SELECT type, name FROM main.sqlite_master UNION ALL SELECT type, name FROM temp.sqlite_master"
+)
