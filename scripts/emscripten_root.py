@@ -11,6 +11,7 @@ Commands run inside with `unshare` and `chroot`, as root or, with user namespace
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,9 @@ PACKAGES = (
 MERGED = ("bin", "sbin", "lib", "lib64")
 
 # The mount namespace gives the folder the machine's /dev and /proc for the command's duration.
+# chroot is where only root looks for programs, and the namespace's root may be anybody.
 ENTER = """
+PATH=$PATH:/usr/sbin:/sbin
 for name in dev proc; do mount --rbind "/$name" "$1/$name"; done
 folder=$1; shift
 exec chroot "$folder" "$@"
@@ -88,7 +91,10 @@ def run_inside(
         )
     variables = [f"{name}={value}" for name, value in environment.items()]
     inner = ["/usr/bin/env", "-i", f"--chdir={cwd}", *variables, *command]
-    subprocess.run([*namespace, "sh", "-ec", ENTER, "sh", str(folder), *inner], check=True)
+    enter = [*namespace, "sh", "-ec", ENTER, "sh", str(folder)]
+    status = subprocess.run([*enter, *inner], check=False).returncode
+    if status != 0:
+        raise SystemExit(f"error: in {folder}, `{shlex.join(command)}` ended with status {status}")
 
 
 def _download(work: Path) -> list[Path]:
