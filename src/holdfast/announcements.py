@@ -27,13 +27,6 @@ class Announcement(NamedTuple):
     doubtful: bool = False
 
 
-class TableChange(NamedTuple):
-    """What `Database.changes` gives: the changed tables by the application's names for them."""
-
-    tables: frozenset[str]
-    remote: bool
-
-
 class Announcements:
     """The subscribers of one connection."""
 

@@ -73,9 +73,9 @@ class Connection:
                 self._columns.clear()
             self._columns[description] = columns
         if one:
-            values = cursor.fetchone()
+            first = [Row(columns, values) for values in (cursor.fetchone(),) if values is not None]
             cursor.close()
-            return [Row(columns, values)]
+            return first
         return [Row(columns, values) for values in cursor]
 
     def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:

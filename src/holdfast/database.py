@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -15,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from .announcements import Announcement, Announcements, TableChange
+from .announcements import Announcement, Announcements
+from .changes import TableChange, table_changes, watch_query
 from .connection import Connection, Touched
 from .errors import DatabaseClosedError, NestedTransactionError, QuotaExceededError
 from .rows import ExecuteResult, Parameters, Row
-from .schema import Schema
-from .storage import StorageStatus, choose
+from .statements import Statement
 from .transactions import Transaction, run_callbacks, write_transactions
 from .triggers import TriggerManager
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager
-    from .storage import Storage
+    from .schema import Schema
+    from .storage import Storage, StorageStatus
 
 logger = logging.getLogger("holdfast")
 
@@ -107,7 +107,7 @@ class Database:
         NestedTransactionError: inside a write transaction of this database.
         """
         self._check_open()
-        statement = self._main.statement(sql)
+        statement = await self._statement(sql)
         if statement.bare:
             return await self._execute_bare(sql, params)
         if statement.readonly:
@@ -116,12 +116,10 @@ class Database:
         async with self._writing() as transaction:
             return await transaction.execute(sql, params)
 
-    async def execute_many(
-        self, sql: str, seq_of_params: Iterable[Parameters]
-    ) -> ExecuteResult:
+    async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement for each of `seq_of_params`, in one write transaction."""
         self._check_open()
-        self._main.statement(sql)
+        await self._statement(sql)
         async with self.write_transaction() as transaction:
             return await transaction.execute_many(sql, seq_of_params)
 
@@ -158,6 +156,13 @@ class Database:
             if not connection.statement(sql).readonly:
                 raise ValueError(f"{sql!r} writes; use execute()")
             return connection.fetch(sql, params, one)
+
+    async def _statement(self, sql: str) -> Statement:
+        known = self._main.statements.known(sql)
+        if known is not None:
+            return known
+        async with self._reading() as connection:
+            return connection.statement(sql)
 
     async def _execute_bare(self, sql: str, params: Parameters) -> ExecuteResult:
         """Pragmas that set something, and VACUUM: alone, in no transaction."""
@@ -328,95 +333,29 @@ class Database:
 
     # -- changes ---------------------------------------------------------------------------------
 
-    async def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
+    def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
         """An async iterator of what is committed, by this connection or another.
 
         Gives a `TableChange` for each committed transaction of this connection that wrote to one
         of `tables` (None: any); commits of others that were found together may come as one.
         Begins to listen at the first `anext`; ends when the database is closed.
         """
-        if isinstance(tables, str):
-            raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
-        wanted = None if tables is None else frozenset(tables)
         self._check_open()
-        found: deque[Announcement] = deque()
-        ready = asyncio.Event()
+        return table_changes(self, tables)
 
-        def note(announcement: Announcement) -> None:
-            if not announcement.doubtful:
-                found.append(announcement)
-                ready.set()
-
-        with self._listening(note):
-            while await self._wait(ready):
-                ready.clear()
-                while found:
-                    announcement = found.popleft()
-                    names = await self._application_names(announcement.tables)
-                    if wanted is not None:
-                        names &= wanted
-                    if names:
-                        yield TableChange(names, announcement.remote)
-
-    async def watch(
+    def watch(
         self, sql: str, params: Parameters = (), throttle: float = 0.03
     ) -> AsyncIterator[list[Row]]:
         """An async iterator of the rows of a query: now, and after each change to what it reads.
 
-        Changes that come within `throttle` seconds of the last rows are given as one. Ends when
-        the database is closed.
+        Changes that come within `throttle` seconds of the last rows are given as one. Begins to
+        listen at the first `anext`; ends when the database is closed.
         """
-        if not throttle >= 0:
-            raise ValueError(f"throttle must be 0 or more seconds, not {throttle!r}")
-        ready = asyncio.Event()
-        reads: frozenset[str] = frozenset()
-        sure = True
-
-        def note(announcement: Announcement) -> None:
-            nonlocal sure
-            tables = announcement.tables
-            if tables is None or announcement.ddl or tables & reads:
-                sure = sure or not announcement.doubtful
-                ready.set()
-
-        with self._listening(note):
-            before: list[Row] | None = None
-            while True:
-                ready.clear()
-                changed, sure = sure, False
-                rows = await self.fetch_all(sql, params)
-                reads = self._main.statement(sql).reads
-                last = time.monotonic()
-                if changed or rows != before:
-                    before = rows
-                    yield rows
-                if not await self._wait(ready):
-                    return
-                pause = last + throttle - time.monotonic()
-                if pause > 0:
-                    await asyncio.sleep(pause)
-                if self._closing:
-                    return
-
-    @contextlib.contextmanager
-    def _listening(self, note: Any) -> Generator[None]:
-        unsubscribe = self._announcements.subscribe(note)
-        try:
-            yield
-        finally:
-            unsubscribe()
-
-    async def _wait(self, ready: asyncio.Event) -> bool:
-        """Until `ready`, or the database closes; then False."""
-        if ready.is_set():
-            return True
-        if self._closing:
-            return False
-        # close() wakes every listener with an announcement of nothing.
-        await ready.wait()
-        return not self._closing
+        self._check_open()
+        return watch_query(self, sql, params, throttle)
 
     async def _application_names(self, tables: frozenset[str] | None) -> frozenset[str]:
+        """What the application calls these real tables; None: whatever there is."""
         if tables is None:
             rows = await self.fetch_all(
                 "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
@@ -543,90 +482,3 @@ def _quota_errors(name: str) -> Generator[None]:
             f"there is no more space for {name!r}; the transaction was rolled back and nothing "
             "was lost. Delete something, or ask for more with navigator.storage.persist()"
         ) from error
-
-
-class open:  # noqa: A001  the contract's name
-    """Open a database: `db = await holdfast.open("notes.db")`, or `async with holdfast.open(…)`.
-
-    name: in a browser one or more segments parted by "/", none of them empty, "." or "..";
-        on CPython a path. Aliases and symlinks of a file are one database.
-    schema: JSON-backed views to make or bring up to date, see `Schema`.
-    storage: "auto", "opfs", "file" or "memory". "auto" never becomes "memory".
-    persist_triggers: whether managed triggers are stored in the database, so that every tab's
-        writes fire them; None: True for "opfs" and "file".
-    hold_manager: who keeps and tells holds; None: the storage's own.
-    synchronous: "full" (an acknowledged commit survives a power cut) or "normal" (it survives
-        the death of any process; a power cut may lose the last commits, never half of one).
-    busy_timeout: how long a transaction waits for other tabs or processes, in seconds.
-
-    Opening removes what dead tabs left behind before it returns. Raises TypeError or ValueError
-    for an argument, StorageUnavailableError, DatabaseBusyError, NotADatabaseError.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        schema: Schema | None = None,
-        storage: str = "auto",
-        persist_triggers: bool | None = None,
-        hold_manager: TriggerHoldManager | None = None,
-        synchronous: str = "full",
-        busy_timeout: float = 10.0,
-    ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, not {type(name).__name__}")
-        if schema is not None and not isinstance(schema, Schema):
-            raise TypeError(f"schema must be a holdfast.Schema, not {type(schema).__name__}")
-        if persist_triggers not in (None, True, False):
-            raise TypeError(f"persist_triggers must be None, True or False, not {persist_triggers!r}")
-        if hold_manager is not None and not hasattr(hold_manager, "obtain_hold"):
-            raise TypeError(
-                f"hold_manager must be a TriggerHoldManager, not {type(hold_manager).__name__}"
-            )
-        if synchronous not in ("full", "normal"):
-            raise ValueError(f'synchronous must be "full" or "normal", not {synchronous!r}')
-        if not busy_timeout >= 0:
-            raise ValueError(f"busy_timeout must be 0 or more seconds, not {busy_timeout!r}")
-        self._name = name
-        self._schema = schema
-        self._storage = storage
-        self._persist_triggers = persist_triggers
-        self._hold_manager = hold_manager
-        self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
-        self._database: Database | None = None
-
-    async def _open(self) -> Database:
-        storage = await choose(self._storage, self._name, self._synchronous)
-        storage.busy_timeout = self._busy_timeout
-        connection = await storage.open()
-        persists = self._persist_triggers
-        database = Database(
-            storage,
-            connection,
-            self._schema or Schema([]),
-            storage.persists_triggers if persists is None else persists,
-            self._hold_manager or storage.default_hold_manager(),
-        )
-        try:
-            await database._begin()
-        except BaseException:
-            await database.close()
-            raise
-        return database
-
-    def __await__(self) -> Generator[Any, None, Database]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Database:
-        self._database = await self._open()
-        return self._database
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._database is not None:
-            await self._database.close()

@@ -10,7 +10,7 @@ class HoldfastError(Exception):
 
 
 class StorageUnavailableError(HoldfastError):
-    """No durable storage could be opened here; the message says what was tried and why it failed."""
+    """No durable storage can be had here; the message says what was tried and why it failed."""
 
 
 class DatabaseClosedError(HoldfastError):

@@ -68,8 +68,15 @@ class Statements:
         # One authorizer for good: setting it anew would expire every prepared statement.
         connection.authorizer = self._authorize
 
+    def known(self, sql: str) -> Statement | None:
+        """What `sql` is, if it was asked before; touches no file."""
+        return self._known.get(sql)
+
     def get(self, sql: str) -> Statement:
-        """What `sql` is. ValueError: none, several, or not allowed here; SQL errors are apsw's."""
+        """What `sql` is; under a lease, for preparing reads the schema.
+
+        ValueError: none, several, or not allowed here; SQL errors are apsw's.
+        """
         known = self._known.get(sql)
         if known is None:
             if not isinstance(sql, str):
@@ -103,9 +110,7 @@ class Statements:
         found: list[tuple[str, bool, bool, bool]] = []
 
         def stop(cursor: apsw.Cursor, text: str, _bindings: Any) -> bool:
-            found.append(
-                (text, cursor.is_readonly, bool(cursor.is_explain), bool(cursor.has_vdbe))
-            )
+            found.append((text, cursor.is_readonly, bool(cursor.is_explain), bool(cursor.has_vdbe)))
             return False
 
         cursor = self._connection.cursor()

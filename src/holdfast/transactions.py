@@ -61,9 +61,7 @@ class Transaction:
         engine = self._live()
         return engine.execute(self._statement(engine, sql), params)
 
-    async def execute_many(
-        self, sql: str, seq_of_params: Iterable[Parameters]
-    ) -> ExecuteResult:
+    async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement once for each of `seq_of_params`."""
         engine = self._live()
         return engine.execute_many(self._statement(engine, sql), seq_of_params)

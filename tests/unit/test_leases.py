@@ -200,9 +200,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind(world: World) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_one_writer_and_no_reader_beside_an_exclusive_lease(
-    world: World, seed: int
-) -> None:
+async def test_one_writer_and_no_reader_beside_an_exclusive_lease(world: World, seed: int) -> None:
     """Many tabs, each doing this and that: never two writers, nobody starves, nothing hangs."""
     choose = random.Random(seed)
     tabs = [world.tab() for _ in range(4)]

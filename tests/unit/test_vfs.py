@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,6 @@ class Client:
 
     def __init__(self, library: Path, files: Files) -> None:
         self.tab = Tab(library, files)
-        self.connection = self.tab.connect if files.content["x.db"] else None
         if files.content["x.db"]:
             self.tab.level(READ)
             self.connection = self.tab.connect()
@@ -75,7 +75,7 @@ class Client:
 def clients(library: Path, files: Files) -> Iterator[tuple[Client, Client]]:
     a = Client(library, files)
     a.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    yield a, Client(library, files)
+    return a, Client(library, files)
 
 
 def test_each_sees_what_the_other_committed(clients: tuple[Client, Client]) -> None:
@@ -152,10 +152,9 @@ def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
         a.write("UPDATE t SET v = 2", level=READ)
     a.tab.level(WRITE)
     for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_TRUNCATE):
-        try:
+        # It may say that it is busy, or that it copied nothing, as long as no file is touched.
+        with contextlib.suppress(apsw.BusyError):
             a.connection.wal_checkpoint("main", mode)
-        except apsw.BusyError:
-            pass  # either answer will do, as long as no file is touched
     a.tab.level(NONE)
     assert {name: bytes(content) for name, content in files.content.items()} == before
     assert a.read("SELECT v FROM t") == [(1,)]
@@ -206,7 +205,6 @@ def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
     a.connection.execute("PRAGMA cache_size = 1; BEGIN IMMEDIATE")
     # Spills, so the restart takes place before the commit that never comes.
     a.connection.execute("UPDATE t SET v = zeroblob(100000)")
-    files_before = bytes(files.content["x.db-wal"][:32])
     a.connection.execute("ROLLBACK")
     a.tab.level(NONE)
     assert b.read("SELECT length(v) FROM t") == [(20000,)]
@@ -218,7 +216,6 @@ def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
     b.connection.execute("COMMIT")
     b.tab.level(NONE)
     assert b.read("SELECT v FROM t") == [(5,)]
-    assert files_before
 
 
 def test_frames_without_a_commit_are_never_published(
@@ -291,7 +288,7 @@ def test_what_a_transaction_wrote_is_told_by_table(clients: tuple[Client, Client
     a, _ = clients
 
     def changes() -> dict[str, str]:
-        text = a.tab.control and a.connection.execute("SELECT holdfast_changes()").get
+        text = a.connection.execute("SELECT holdfast_changes()").get
         parts = iter((text or "").split("\0"))
         return dict(zip(parts, parts, strict=False))
 

@@ -59,7 +59,8 @@ async def open_files(folder: list[str], name: str, unsafe: bool = True) -> OpenF
             f"OPFS refused to open {name!r}: {error.name}: {error.message}. Private windows and "
             "blocked site data do that"
         ) from error
-    return OpenFiles(*opened.files, shared=opened.shared)
+    database, wal, journal = opened.files
+    return OpenFiles(database, wal, journal, opened.shared)
 
 
 def close_files(opened: OpenFiles) -> None:

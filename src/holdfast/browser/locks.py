@@ -36,9 +36,7 @@ class WebLock:
 class WebLocks:
     """The locks of this origin."""
 
-    def request(
-        self, name: str, *, exclusive: bool = True, if_available: bool = False
-    ) -> WebLock:
+    def request(self, name: str, *, exclusive: bool = True, if_available: bool = False) -> WebLock:
         return WebLock(name, exclusive, if_available)
 
 

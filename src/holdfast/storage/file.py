@@ -36,7 +36,8 @@ class FileStorage(Storage):
         super().__init__(name, synchronous)
         self.path = os.path.realpath(name)
         self._loop = asyncio.get_running_loop()
-        self._identity: tuple[int, int] | None = None
+        # Device and inode: what the file is, whatever its names are.
+        self._identity = (0, 0)
         self._watched: apsw.Connection | None = None
         self._version = 0
 
@@ -109,7 +110,7 @@ class FileStorage(Storage):
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
         with _open_lock:
-            others = [other for other in _open.get(self._identity or (0, 0), []) if other is not self]
+            others = [other for other in _open.get(self._identity, []) if other is not self]
         for other in others:
             # Another database of this process may live on another thread's loop.
             try:
@@ -117,7 +118,7 @@ class FileStorage(Storage):
             except RuntimeError:
                 # Its loop is closed: nobody is left there to be told.
                 with _open_lock:
-                    _open[self._identity or (0, 0)].remove(other)
+                    _open[self._identity].remove(other)
 
     async def has_news(self) -> bool:
         if self._watched is None or self._watched.in_transaction:
@@ -144,10 +145,9 @@ class FileStorage(Storage):
 
     async def close(self) -> None:
         self._watched = None
-        if self._identity is not None:
-            with _open_lock:
-                storages = _open.get(self._identity, [])
-                if self in storages:
-                    storages.remove(self)
-                if not storages:
-                    _open.pop(self._identity, None)
+        with _open_lock:
+            storages = _open.get(self._identity, [])
+            if self in storages:
+                storages.remove(self)
+            if not storages:
+                _open.pop(self._identity, None)

@@ -283,6 +283,7 @@ class Leases:
         granted = request.granted
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        timer: asyncio.Handle | None = None
 
         def insist() -> None:
             nonlocal timer
@@ -297,7 +298,6 @@ class Leases:
                 self._post(what)
             timer = loop.call_later(min(rest, REPEAT), insist)
 
-        timer: asyncio.Handle | None = None
         insist()
         try:
             if await granted:

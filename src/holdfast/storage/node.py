@@ -106,9 +106,7 @@ class Node:
         self._peers: dict[str, WebLock] = {}
         self._unsent: set[str] | None = None
         self._unsent_ddl = False
-        self.leases = Leases(
-            f"holdfast:{name}", self.locks, self._want, self._set_level
-        )
+        self.leases = Leases(f"holdfast:{name}", self.locks, self._want, self._set_level)
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -154,9 +152,7 @@ class Node:
         """holdfast_vfs_status()."""
         if self._control is None:
             return None
-        return self._control.execute(
-            "SELECT holdfast_vfs_status(?, ?)", (self.name, what)
-        ).get
+        return self._control.execute("SELECT holdfast_vfs_status(?, ?)", (self.name, what)).get
 
     def _set_level(self, level: Level) -> None:
         if self._control is not None:

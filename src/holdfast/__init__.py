@@ -1,0 +1,80 @@
+"""Holdfast: one SQLite database for every tab of a page, and triggers that see them all.
+
+`db = await holdfast.open("notes.db")`: see `open`, `Database` and, for what tabs write to each
+other's tables, `Database.triggers`.
+"""
+
+from .changes import TableChange
+from .database import Database
+from .errors import (
+    BacklogExceededError,
+    DatabaseBusyError,
+    DatabaseClosedError,
+    DestinationInUseError,
+    HoldAlreadyTakenError,
+    HoldfastError,
+    InvalidWhenError,
+    NestedTransactionError,
+    NotADatabaseError,
+    QuotaExceededError,
+    SourceDroppedError,
+    StorageUnavailableError,
+    UnknownSourceError,
+)
+from .holds import (
+    FileTriggerHoldManager,
+    MemoryTriggerHoldManager,
+    NavigatorTriggerHoldManager,
+    TriggerHoldManager,
+)
+from .opening import open
+from .rows import ExecuteResult, Row
+from .schema import Column, Schema, Table
+from .storage import StorageStatus
+from .transactions import Transaction
+from .triggers import (
+    DiffContext,
+    DiffOperation,
+    DiffRecord,
+    DiffTracker,
+    DiffTrigger,
+    TrackedTrigger,
+    TriggerManager,
+)
+
+__all__ = [
+    "BacklogExceededError",
+    "Column",
+    "Database",
+    "DatabaseBusyError",
+    "DatabaseClosedError",
+    "DestinationInUseError",
+    "DiffContext",
+    "DiffOperation",
+    "DiffRecord",
+    "DiffTracker",
+    "DiffTrigger",
+    "ExecuteResult",
+    "FileTriggerHoldManager",
+    "HoldAlreadyTakenError",
+    "HoldfastError",
+    "InvalidWhenError",
+    "MemoryTriggerHoldManager",
+    "NavigatorTriggerHoldManager",
+    "NestedTransactionError",
+    "NotADatabaseError",
+    "QuotaExceededError",
+    "Row",
+    "Schema",
+    "SourceDroppedError",
+    "StorageStatus",
+    "StorageUnavailableError",
+    "Table",
+    "TableChange",
+    "TrackedTrigger",
+    "Transaction",
+    "TriggerHoldManager",
+    "TriggerManager",
+    "UnknownSourceError",
+    "open",
+]

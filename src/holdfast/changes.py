@@ -1,0 +1,106 @@
+"""What an application hears of changes: `Database.changes` and `Database.watch`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from .announcements import Announcement
+from .rows import Parameters, Row
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class TableChange(NamedTuple):
+    """What `Database.changes` gives: the changed tables by the application's names for them."""
+
+    tables: frozenset[str]
+    remote: bool
+
+
+async def table_changes(
+    database: Database, tables: Iterable[str] | None
+) -> AsyncIterator[TableChange]:
+    """See `Database.changes`."""
+    if isinstance(tables, str):
+        raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
+    wanted = None if tables is None else frozenset(tables)
+    found: deque[Announcement] = deque()
+    ready = asyncio.Event()
+
+    def note(announcement: Announcement) -> None:
+        if not announcement.doubtful:
+            found.append(announcement)
+            ready.set()
+
+    with _listening(database, note):
+        while await _until(ready, database):
+            ready.clear()
+            while found:
+                announcement = found.popleft()
+                names = await database._application_names(announcement.tables)
+                if wanted is not None:
+                    names &= wanted
+                if names:
+                    yield TableChange(names, announcement.remote)
+
+
+async def watch_query(
+    database: Database, sql: str, params: Parameters, throttle: float
+) -> AsyncIterator[list[Row]]:
+    """See `Database.watch`."""
+    if not throttle >= 0:
+        raise ValueError(f"throttle must be 0 or more seconds, not {throttle!r}")
+    ready = asyncio.Event()
+    reads: frozenset[str] = frozenset()
+    # Whether rows are owed even if they are those of the last time.
+    owed = True
+
+    def note(announcement: Announcement) -> None:
+        nonlocal owed
+        tables = announcement.tables
+        if tables is None or announcement.ddl or tables & reads:
+            owed = owed or not announcement.doubtful
+            ready.set()
+
+    with _listening(database, note):
+        before: list[Row] | None = None
+        while True:
+            # In this order: what is committed from here on makes the next wait return.
+            reads = (await database._statement(sql)).reads
+            ready.clear()
+            given, owed = owed, False
+            rows = await database.fetch_all(sql, params)
+            last = time.monotonic()
+            if given or rows != before:
+                before = rows
+                yield rows
+            if not await _until(ready, database):
+                return
+            pause = last + throttle - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            if database.closed:
+                return
+
+
+@contextlib.contextmanager
+def _listening(database: Database, note: Callable[[Announcement], None]) -> Generator[None]:
+    unsubscribe = database._announcements.subscribe(note)
+    try:
+        yield
+    finally:
+        unsubscribe()
+
+
+async def _until(ready: asyncio.Event, database: Database) -> bool:
+    """Wait until `ready`, or until the database is closed; then False."""
+    if not ready.is_set() and not database.closed:
+        # close() wakes every listener with an announcement of nothing.
+        await ready.wait()
+    return not database.closed
