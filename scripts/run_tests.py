@@ -62,7 +62,10 @@ def run(suite: str, extra: list[str]) -> Counts:
     print(f"== {suite}", flush=True)
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     counts = read(report) if report.is_file() else Counts()
-    if counts.passed + counts.failed == 0:
+    if not report.is_file():
+        print(f"{suite}: the runner ended with status {status} and left no report")
+        counts.failed += 1
+    elif counts.passed + counts.failed == 0:
         print(f"{suite}: no test was run (status {status})")
         counts.failed += 1
     elif status != 0 and counts.failed == 0:
