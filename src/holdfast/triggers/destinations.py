@@ -54,9 +54,8 @@ class Destinations:
         """As the transaction sees it."""
         ((version,),) = tx.run_sql("PRAGMA main.schema_version")
         if version != self._version:
-            self._persisted = frozenset(
-                record.destination for record in read_records(tx.run_sql(READ))
-            )
+            recorded = (record.destination for record in read_records(tx.run_sql(READ)))
+            self._persisted = frozenset(name for name in recorded if _exists(tx, "main", name))
             self._version = version
             # Rolled back, the same number may come to stand for another schema.
             tx.on_rollback(self._forget)
@@ -69,6 +68,9 @@ class Destinations:
             if first is None:
                 continue
             place = "temp" if destination in self.temporary else "main"
+            if place == "temp" and not _exists(tx, place, destination):
+                # Disposed of in this very transaction.
+                continue
             table = f"{place}.{quote_name(destination)}"
             # The first that is still there: a full destination may have been emptied since.
             tx.run_sql(
@@ -95,3 +97,13 @@ class Destinations:
             return
         self._persisted = frozenset(record.destination for record in read_records(rows))
         self._forget()
+
+
+def _exists(tx: Transaction, place: str, destination: str) -> bool:
+    """Whether that is a destination; a commit must not fail for what somebody did to one."""
+    return bool(
+        tx.run_sql(
+            "SELECT 1 FROM pragma_table_info(?, ?) WHERE name = 'last_operation_id'",
+            (destination, place),
+        )
+    )

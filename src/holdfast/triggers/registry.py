@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..sqltext import quote_text
 from .operations import DiffOperation
 from .sql import drop_sql
 
@@ -81,8 +82,24 @@ def drop(tx: Transaction, record: Record, *, temporary: bool = False) -> None:
     """Remove a trigger: its SQLite triggers, its destination, its record."""
     for statement in drop_sql(record.triggers, record.destination, temporary):
         tx.run_sql(statement)
-    if not temporary:
+    if temporary:
+        _drop_orphans(tx, record.triggers)
+    else:
         tx.run_sql("DELETE FROM ps_kv WHERE key = ?", (_PREFIX + record.id,))
+
+
+def _drop_orphans(tx: Transaction, triggers: Sequence[str]) -> None:
+    """Temporary triggers whose table another connection dropped.
+
+    SQLite keeps their text, hides it from DROP TRIGGER, and would revive them with the next table
+    of that name. The temporary schema is this connection's alone, so its text may be removed.
+    """
+    names = ", ".join(quote_text(name) for name in triggers)
+    found = f"temp.sqlite_master WHERE type = 'trigger' AND name IN ({names})"
+    if tx.run_sql(f"SELECT 1 FROM {found}"):
+        tx.run_sql(
+            f"PRAGMA writable_schema = ON; DELETE FROM {found}; PRAGMA writable_schema = OFF"
+        )
 
 
 def read_records(rows: Iterable[Sequence[Any]]) -> list[Record]:

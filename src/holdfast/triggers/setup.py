@@ -89,7 +89,8 @@ def _check_free(tx: Transaction, destination: str) -> None:
 def _compile(tx: Transaction, source: Source, operation: DiffOperation) -> apsw.Error | None:
     """Why a write of the source cannot be compiled, its triggers included."""
     try:
-        tx.run_sql(f"EXPLAIN {source.write(operation)}")
+        # Not from the cache: a kept EXPLAIN does not notice that there are other triggers now.
+        tx.connection.execute(f"EXPLAIN {source.write(operation)}", can_cache=False).fetchall()
     except apsw.Error as error:
         return error
     return None

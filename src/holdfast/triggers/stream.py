@@ -23,7 +23,6 @@ async def stream(
     not_before = 0.0
     try:
         while await inbox.wait(not_before) and not database.closed:
-            not_before = time.monotonic() + throttle
             found = await inbox.look()
             if found.discarded:
                 raise BacklogExceededError(
@@ -32,6 +31,7 @@ async def stream(
                 )
             if found.last is None:
                 continue
+            not_before = time.monotonic() + throttle
             rows = await database.fetch_all(
                 f"SELECT {COLUMNS} FROM {inbox.table} WHERE operation_id <= ? "
                 "ORDER BY operation_id",

@@ -147,12 +147,15 @@ class DiffTracker:
         _current.set(self)
         not_before = 0.0
         while await self._inbox.wait(not_before):
-            not_before = time.monotonic() + self._throttle
+            started = time.monotonic()
             try:
-                await self._deliver()
+                if await self._deliver():
+                    not_before = started + self._throttle
                 self._failures = 0
             except Exception as error:
-                if self._database.closed and isinstance(error, DatabaseClosedError):
+                if self._trigger.gone or (
+                    self._database.closed and isinstance(error, DatabaseClosedError)
+                ):
                     break
                 await self._report(error)
                 if isinstance(error, SourceDroppedError):
@@ -170,7 +173,8 @@ class DiffTracker:
             # stop() tries again and tells; a dead tab's triggers are swept.
             logger.warning("the trigger of %r could not be dropped: %r", self, error)
 
-    async def _deliver(self) -> None:
+    async def _deliver(self) -> bool:
+        """Look, and call the handler if there is something for it; whether there was."""
         found = await self._inbox.look()
         if found.discarded:
             self._inbox.expect(found.first)
@@ -181,18 +185,17 @@ class DiffTracker:
                     "had not been handled; the next call has ctx.reset set: read the source anew"
                 )
             )
-        if found.last is not None or self._reset:
-            await self._handle()
+        return (found.last is not None or self._reset) and await self._handle()
 
-    async def _handle(self) -> None:
+    async def _handle(self) -> bool:
         async with self._database._own_transaction() as tx:
             found = self._inbox.look_now(tx)
             if found.discarded:
                 # In between; to be told first.
                 self._inbox.again()
-                return
+                return False
             if found.last is None and not self._reset:
-                return
+                return False
             await self._call_handler(
                 DiffContext(
                     tx,
@@ -208,6 +211,7 @@ class DiffTracker:
         self._reset = False
         if found.last is not None:
             self._inbox.expect(found.last + 1)
+        return True
 
     async def _call_handler(self, context: DiffContext) -> None:
         self._handling = True

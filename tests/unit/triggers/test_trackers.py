@@ -1,0 +1,638 @@
+"""Trackers: what a handler gets, when it is called, and what happens when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+import holdfast
+import holdfast.triggers.tracker
+from holdfast import (
+    BacklogExceededError,
+    Database,
+    DatabaseClosedError,
+    DiffContext,
+    NestedTransactionError,
+    Schema,
+    SourceDroppedError,
+    Table,
+)
+
+from .conftest import SCHEMA, Open, Recorder, eventually, leftovers
+
+INSERT = "INSERT INTO lists(id) VALUES (?)"
+
+
+async def insert(db: Database, *ids: str) -> None:
+    for one in ids:
+        await db.execute(INSERT, (one,))
+
+
+# -- contexts --------------------------------------------------------------------------------------
+
+
+async def test_p4_with_diff(db: Database) -> None:
+    queries = [
+        ("SELECT operation_id, id, operation FROM DIFF", ()),
+        ("  with x AS (SELECT id FROM diff WHERE id > ?) SELECT * FROM x", ("a",)),
+        (
+            "/* a */ -- b\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+            "WHERE i < (SELECT count(*) FROM DIFF)) SELECT max(i) FROM n",
+            (),
+        ),
+        ("SELECT l.n FROM lists AS l JOIN DIFF USING (id) WHERE l.id = :id", {"id": "b"}),
+        ("SELECT * FROM DIFF WHERE id = 'none'", ()),
+    ]
+    found: list[Any] = []
+    done = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        for sql, params in queries:
+            found.append([tuple(row) for row in await ctx.with_diff(sql, params)])
+        rows = await ctx.with_diff("SELECT * FROM DIFF")
+        found.append(rows[0].keys())
+        table = await ctx.transaction.fetch_all(f"SELECT id FROM {ctx.destination}")
+        found.append([row["id"] for row in table])
+        done.set()
+
+    async with db.write_transaction() as tx:
+        await db.triggers.track_table_diff("lists", handler, transaction=tx)
+        for one, n in (("a", 1), ("b", 2)):
+            await tx.execute("INSERT INTO lists(id, n) VALUES (?, ?)", (one, n))
+    await asyncio.wait_for(done.wait(), 5)
+    assert found == [
+        [(1, "a", "INSERT"), (2, "b", "INSERT")],
+        [("b",)],
+        [(2,)],
+        [(2,)],
+        [],
+        ["operation_id", "id", "operation", "timestamp", "value", "previous_value"],
+        ["a", "b"],
+    ]
+
+
+async def test_p4_with_extracted_diff(db: Database) -> None:
+    await db.execute('CREATE TABLE t(k INTEGER PRIMARY KEY, "a""b", "my-col", "__OPERATION")')
+    values = (7, b"\x00\xff", -(2**63), "hidden")
+    found: list[Any] = []
+    done = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        found.extend(await ctx.with_extracted_diff("SELECT * FROM DIFF"))
+        found.append(await ctx.with_extracted_diff("SELECT typeof(k) AS t FROM DIFF WHERE k = 7"))
+        done.set()
+
+    async with db.write_transaction() as tx:
+        await db.triggers.track_table_diff("t", handler, transaction=tx)
+        await tx.execute("INSERT INTO t VALUES (?, ?, ?, ?)", values)
+        await tx.execute('UPDATE t SET "my-col" = 0.1, "a""b" = \'{}\'')
+        await tx.execute("DELETE FROM t")
+    await asyncio.wait_for(done.wait(), 5)
+    inserted, updated, deleted, types = found
+    names = ["id", "k", 'a"b', "my-col"]
+    assert inserted.keys() == [
+        *names,
+        "__operation",
+        "__operation_id",
+        "__timestamp",
+        "__previous_value",
+    ]
+    assert tuple(inserted)[:6] == ("7", 7, b"\x00\xff", -(2**63), "INSERT", 1)
+    assert inserted["__previous_value"] is None and inserted["__timestamp"].endswith("Z")
+    assert tuple(updated)[:6] == ("7", 7, "{}", 0.1, "UPDATE", 2)
+    assert '{"blob":"00FF"}' in updated["__previous_value"]
+    assert tuple(deleted)[:5] == ("7", 7, "{}", 0.1, "DELETE")
+    assert [row["t"] for row in types] == ["integer"] * 3
+
+
+async def test_p4_a_column_named_id(db: Database) -> None:
+    """It is the column, with its own type, not the key as text."""
+    await db.execute("CREATE TABLE t(ID INTEGER PRIMARY KEY, v)")
+    found: list[Any] = []
+    done = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        found.extend(tuple(row) for row in await ctx.with_extracted_diff("SELECT id, v FROM DIFF"))
+        done.set()
+
+    await db.triggers.track_table_diff("t", handler)
+    await db.execute("INSERT INTO t VALUES (5, 'a')")
+    await asyncio.wait_for(done.wait(), 5)
+    assert found == [(5, "a")]
+
+
+async def test_p4_columns_are_those_that_were_chosen(db: Database) -> None:
+    keys: list[list[str]] = []
+    done = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        keys.append((await ctx.with_extracted_diff("SELECT * FROM DIFF"))[0].keys())
+        done.set()
+
+    await db.triggers.track_table_diff("lists", handler, columns=["X"])
+    await insert(db, "a")
+    await asyncio.wait_for(done.wait(), 5)
+    assert keys[0][:3] == ["id", "x", "__operation"]
+
+
+async def test_p4_a_write_from_the_diff(db: Database) -> None:
+    await db.execute("CREATE TABLE copy(id)")
+    done = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        assert await ctx.with_diff("INSERT INTO copy SELECT id FROM DIFF") == []
+        done.set()
+
+    await db.triggers.track_table_diff("lists", handler)
+    await insert(db, "a")
+    await asyncio.wait_for(done.wait(), 5)
+    assert [row[0] for row in await db.fetch_all("SELECT id FROM copy")] == ["a"]
+
+
+# -- delivery --------------------------------------------------------------------------------------
+
+
+async def test_p6_consumed_in_one_transaction(a: Database, b: Database, recorder: Recorder) -> None:
+    """Outside, the handler's work and the removal of its records are seen together."""
+    await a.execute("CREATE TABLE done(id)")
+    recorder.gate = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        await ctx.with_diff("INSERT INTO done SELECT id FROM DIFF")
+        await recorder(ctx)
+
+    tracker = await a.triggers.track_table_diff("lists", handler)
+    state = f"SELECT (SELECT count(*) FROM {tracker.destination}), (SELECT count(*) FROM done)"
+    await insert(b, "x")
+    await recorder.entered.wait()
+    assert tuple((await b.fetch_all(state))[0]) == (1, 0)
+    recorder.gate.set()
+    await recorder.until_seen(1)
+    async with asyncio.timeout(5):
+        while (counts := tuple((await b.fetch_all(state))[0])) != (0, 1):
+            assert counts == (1, 0)
+            await asyncio.sleep(0)
+
+
+async def test_p6_kept_when_the_handler_raises(db: Database, recorder: Recorder) -> None:
+    await db.execute("CREATE TABLE tries(n)")
+
+    async def handler(ctx: DiffContext) -> None:
+        await ctx.transaction.execute("INSERT INTO tries VALUES (1)")
+        await recorder(ctx)
+
+    recorder.failures = [ZeroDivisionError()]
+    await db.triggers.track_table_diff("lists", handler, on_error=recorder.on_error)
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    assert [type(error) for error in recorder.errors] == [ZeroDivisionError]
+
+    async def written_once() -> bool:
+        # What the failed call wrote went with it.
+        return bool(await db.fetch_value("SELECT count(*) = 1 FROM tries"))
+
+    await eventually(written_once)
+
+
+async def test_p6_its_own_changes_come_in_the_next_call(db: Database, recorder: Recorder) -> None:
+    async def handler(ctx: DiffContext) -> None:
+        for row in await ctx.with_diff("SELECT id FROM DIFF"):
+            if len(row["id"]) < 3:
+                await ctx.transaction.execute(INSERT, (row["id"] + "a",))
+        assert len(await ctx.with_diff("SELECT * FROM DIFF")) == 1
+        await recorder(ctx)
+
+    await db.triggers.track_table_diff("lists", handler)
+    await insert(db, "a")
+    await recorder.until_seen(3)
+    assert [[one for _, one in call] for call in recorder.calls] == [["a"], ["aa"], ["aaa"]]
+    await asyncio.sleep(0.1)
+    assert len(recorder.calls) == 3
+
+
+async def test_p7_bursts_are_coalesced_and_nothing_is_lost(
+    a: Database, b: Database, recorder: Recorder
+) -> None:
+    await a.triggers.track_table_diff("lists", recorder, throttle=0.1)
+    started = time.monotonic()
+    for number in range(100):
+        await insert(b if number % 2 else a, str(number))
+    windows = (time.monotonic() - started) / 0.1
+    await recorder.until_seen(100)
+    assert [one for _, one in recorder.seen] == [str(number) for number in range(100)]
+    assert len(recorder.calls) <= windows + 2
+
+
+async def test_p7_the_first_change_is_not_kept_waiting(db: Database, recorder: Recorder) -> None:
+    await db.triggers.track_table_diff("lists", recorder, throttle=30)
+    await asyncio.sleep(0.05)
+    started = time.monotonic()
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    assert time.monotonic() - started < 3
+
+
+async def test_p7_a_window_runs_once_more_after_its_last_change(
+    db: Database, recorder: Recorder
+) -> None:
+    recorder.gate = asyncio.Event()
+    await db.triggers.track_table_diff("lists", recorder, throttle=0.2)
+    await insert(db, "a")
+    await recorder.entered.wait()
+    started = time.monotonic()
+    writing = asyncio.create_task(insert(db, "b"))
+    recorder.gate.set()
+    await writing
+    await recorder.until_seen(2)
+    assert [len(call) for call in recorder.calls] == [1, 1]
+    assert time.monotonic() - started > 0.15
+
+
+async def test_p7_one_handler_at_a_time(db: Database) -> None:
+    running = most = 0
+    seen = 0
+    done = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        nonlocal running, most, seen
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.005)
+        seen += len(await ctx.with_diff("SELECT * FROM DIFF"))
+        running -= 1
+        if seen == 10:
+            done.set()
+
+    await db.triggers.track_table_diff("lists", handler, throttle=0)
+    for number in range(10):
+        await insert(db, str(number))
+        await asyncio.sleep(0.002)
+    await asyncio.wait_for(done.wait(), 5)
+    assert most == 1
+
+
+async def test_p11_every_tab_sees_every_tab(open_file: Open) -> None:
+    tabs = [await open_file() for _ in range(3)]
+    recorders = [Recorder() for _ in tabs]
+    for tab, recorder in zip(tabs, recorders, strict=True):
+        await tab.triggers.track_table_diff("lists", recorder)
+    for number, tab in enumerate(tabs):
+        await insert(tab, str(number))
+    for recorder in recorders:
+        assert sorted(one for _, one in await recorder.until_seen(3)) == ["0", "1", "2"]
+
+
+async def test_b5_only_changed(db: Database) -> None:
+    await db.execute("CREATE TABLE t(k TEXT COLLATE NOCASE PRIMARY KEY, v COLLATE NOCASE, w)")
+    for source, columns in (("lists", None), ("t", ["v"])):
+        async with await db.triggers.create_diff_trigger(
+            source, "d", when={"UPDATE": "TRUE"}, columns=columns, only_changed=True
+        ):
+            if source == "lists":
+                await db.execute("INSERT INTO lists(id, n) VALUES ('a', 1)")
+                await db.execute("UPDATE lists SET n = 1, name = NULL")
+                await db.execute("UPDATE lists SET n = 2")
+                expected = 1
+            else:
+                await db.execute("INSERT INTO t VALUES ('a', 'x', 1)")
+                await db.execute("UPDATE t SET w = 2")
+                for change in ("v = 'X'", "v = 1", "v = 1.0", "v = '1.0'", "v = NULL", "k = 'A'"):
+                    await db.execute(f"UPDATE t SET {change}")
+                    await db.execute(f"UPDATE t SET {change}")
+                expected = 6
+            assert await db.fetch_value("SELECT count(*) FROM d") == expected
+
+
+# -- failures --------------------------------------------------------------------------------------
+
+
+async def test_b6_pauses_grow(db: Database, recorder: Recorder) -> None:
+    times: list[float] = []
+
+    async def handler(ctx: DiffContext) -> None:
+        times.append(time.monotonic())
+        await recorder(ctx)
+
+    recorder.failures = [ZeroDivisionError() for _ in range(3)]
+    await db.triggers.track_table_diff("lists", handler, on_error=recorder.on_error)
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    first = holdfast.triggers.tracker.FIRST_PAUSE
+    assert [pause >= first * factor for pause, factor in zip(pauses, (1, 2, 4), strict=True)] == [
+        True
+    ] * 3
+    assert len(recorder.errors) == 3
+    # It begins anew after a success.
+    recorder.failures = [ZeroDivisionError()]
+    await insert(db, "b")
+    await recorder.until_seen(2)
+    assert times[-1] - times[-2] < first * 4
+
+
+async def test_b6_errors_never_stop_what_comes_later(db: Database, recorder: Recorder) -> None:
+    recorder.failures = [ZeroDivisionError(), asyncio.CancelledError(), NestedTransactionError()]
+
+    async def on_error(error: Exception) -> None:
+        await recorder.on_error(error)
+        raise OSError("on_error fails as well")
+
+    await db.triggers.track_table_diff("lists", recorder, on_error=on_error)
+    await insert(db, "a")
+    await recorder.until(lambda: recorder.errors)
+    await insert(db, "b")
+    assert await recorder.until_seen(2) == [("INSERT", "a"), ("INSERT", "b")]
+    assert [type(error) for error in recorder.errors] == [
+        ZeroDivisionError,
+        RuntimeError,
+        NestedTransactionError,
+    ]
+
+
+async def test_b6_errors_are_logged_when_nobody_asks(
+    db: Database, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder.failures = [ZeroDivisionError("in the handler")]
+    await db.triggers.track_table_diff("lists", recorder)
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert "in the handler" in record.getMessage() and record.exc_info
+
+
+async def test_a_transaction_by_mistake_is_an_error(db: Database, recorder: Recorder) -> None:
+    async def handler(ctx: DiffContext) -> None:
+        if not recorder.errors:
+            await asyncio.create_task(db.execute(INSERT, ("b",)))  # type: ignore[arg-type]
+        await recorder(ctx)
+
+    await db.triggers.track_table_diff("lists", handler, on_error=recorder.on_error)
+    await insert(db, "a")
+    assert await recorder.until_seen(1) == [("INSERT", "a")]
+    assert [type(error) for error in recorder.errors] == [NestedTransactionError]
+
+
+async def test_a_context_is_over_when_its_handler_is(db: Database, recorder: Recorder) -> None:
+    kept: list[DiffContext] = []
+
+    async def handler(ctx: DiffContext) -> None:
+        kept.append(ctx)
+        await recorder(ctx)
+
+    tracker = await db.triggers.track_table_diff("lists", handler)
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    await tracker.stop()
+    with pytest.raises(DatabaseClosedError):
+        await kept[0].with_diff("SELECT * FROM DIFF")
+
+
+async def test_b7_no_wake_up_is_lost(open_file: Open, recorder: Recorder) -> None:
+    """A commit that nobody announced, as of a writer that died right after it."""
+    db = await open_file()
+    tracker = await db.triggers.track_table_diff("lists", recorder)
+    other = apsw.Connection(db.name)
+    other.execute("INSERT INTO lists(id) VALUES ('a')")
+    other.close()
+    assert await recorder.until_seen(1) == [("INSERT", "a")]
+    await tracker.stop()
+
+
+async def test_b7_what_was_there_at_the_start(db: Database, recorder: Recorder) -> None:
+    async with db.write_transaction() as tx:
+        await db.triggers.track_table_diff("lists", recorder, transaction=tx)
+        await tx.execute(INSERT, ("a",))
+    assert await recorder.until_seen(1) == [("INSERT", "a")]
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+async def test_b8_stop_waits_for_a_handler_in_flight(db: Database, recorder: Recorder) -> None:
+    await db.execute("CREATE TABLE done(id)")
+    recorder.gate = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        await recorder(ctx)
+        await ctx.with_diff("INSERT INTO done SELECT id FROM DIFF")
+
+    tracker = await db.triggers.track_table_diff("lists", handler)
+    await insert(db, "a")
+    await recorder.entered.wait()
+    stopping = [asyncio.create_task(tracker.stop()) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    assert not any(task.done() for task in stopping)
+    recorder.gate.set()
+    await asyncio.gather(*stopping)
+    assert await db.fetch_value("SELECT id FROM done") == "a"
+    assert await leftovers(db) == []
+    await insert(db, "b")
+    await tracker.stop()
+    assert len(recorder.calls) == 1
+
+
+async def test_b8_close_waits_for_a_handler_in_flight(tmp_path: Path, recorder: Recorder) -> None:
+    path = str(tmp_path / "a.db")
+    db = await holdfast.open(path, schema=SCHEMA)
+    await db.execute("CREATE TABLE done(id)")
+    recorder.gate = asyncio.Event()
+
+    async def handler(ctx: DiffContext) -> None:
+        await recorder(ctx)
+        await ctx.with_diff("INSERT INTO done SELECT id FROM DIFF")
+
+    await db.triggers.track_table_diff("lists", handler)
+    await insert(db, "a")
+    await recorder.entered.wait()
+    closing = asyncio.create_task(db.close())
+    await asyncio.sleep(0.02)
+    assert not closing.done()
+    recorder.gate.set()
+    await closing
+    async with holdfast.open(path, schema=SCHEMA) as again:
+        assert await again.fetch_value("SELECT id FROM done") == "a"
+        assert await leftovers(again) == []
+
+
+async def test_b8_stop_from_the_handler_raises(db: Database, recorder: Recorder) -> None:
+    async def handler(ctx: DiffContext) -> None:
+        if not recorder.errors:
+            await asyncio.gather(tracker.stop())
+        await recorder(ctx)
+
+    tracker = await db.triggers.track_table_diff("lists", handler, on_error=recorder.on_error)
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    assert [type(error) for error in recorder.errors] == [NestedTransactionError]
+    assert "stop()" in str(recorder.errors[0])
+    await tracker.stop()
+
+
+async def test_b8_stop_inside_a_transaction_raises(db: Database, recorder: Recorder) -> None:
+    tracker = await db.triggers.track_table_diff("lists", recorder)
+    async with db.write_transaction(), asyncio.timeout(5):
+        with pytest.raises(NestedTransactionError):
+            await tracker.stop()
+    await insert(db, "a")
+    assert await recorder.until_seen(1) == [("INSERT", "a")]
+    await tracker.stop()
+
+
+async def test_b8_stop_from_on_error(db: Database, recorder: Recorder) -> None:
+    async def on_error(error: Exception) -> None:
+        await asyncio.gather(tracker.stop())
+        await recorder.on_error(error)
+
+    recorder.failures = [ZeroDivisionError()]
+    tracker = await db.triggers.track_table_diff("lists", recorder, on_error=on_error)
+    await insert(db, "a")
+    await recorder.until(lambda: recorder.errors)
+    await tracker.stop()
+    assert recorder.calls == [] and await leftovers(db) == []
+
+
+async def test_a_stop_ends_a_long_pause(db: Database, recorder: Recorder) -> None:
+    recorder.failures = [ZeroDivisionError() for _ in range(99)]
+    async with asyncio.timeout(5):
+        async with await db.triggers.track_table_diff(
+            "lists", recorder, on_error=recorder.on_error, throttle=60
+        ):
+            await insert(db, "a")
+            await recorder.until(lambda: recorder.errors)
+
+
+@pytest.mark.parametrize("persist", [True, False])
+@pytest.mark.parametrize("how", ["table", "view"])
+async def test_b9_a_dropped_source_ends_its_tracker(
+    open_file: Open, recorder: Recorder, persist: bool, how: str
+) -> None:
+    a, b = await open_file(), await open_file()
+    await a.execute("CREATE TABLE t(id)")
+    source = "t" if how == "table" else "lists"
+    recorder.gate = asyncio.Event()
+    tracker = await a.triggers.track_table_diff(
+        source, recorder, persist=persist, on_error=recorder.on_error
+    )
+    await a.execute(f"INSERT INTO {source}(id) VALUES ('last words')")
+    await recorder.entered.wait()
+    recorder.gate.set()
+    if how == "table":
+        await b.execute("DROP TABLE t")
+    else:
+        async with b.write_transaction() as tx:
+            await Schema([Table("drafts", [])]).apply(tx)
+    await recorder.until(lambda: recorder.errors)
+    assert [type(error) for error in recorder.errors] == [SourceDroppedError]
+    assert len(recorder.seen) == 1
+    await tracker.stop()
+    assert await leftovers(a) == [] and await a.triggers.tracked() == []
+    await tracker.stop()
+    # Made again, it is nobody's source.
+    if how == "table":
+        await b.execute("CREATE TABLE t(id)")
+    else:
+        async with b.write_transaction() as tx:
+            await SCHEMA.apply(tx)
+    for writer in (a, b):
+        await writer.execute(f"INSERT INTO {source}(id) VALUES ('{writer._origin}')")
+
+
+async def test_a_disposal_of_its_trigger_ends_a_tracker(
+    db: Database, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = await db.triggers.track_table_diff("lists", recorder)
+    await tracker.trigger.dispose()
+    async with db.write_transaction() as tx:
+        other = await db.triggers.track_table_diff("lists", recorder, transaction=tx)
+        await other.trigger.dispose(tx)
+    await insert(db, "a")
+
+    async def ended() -> bool:
+        return not db.triggers._trackers
+
+    await eventually(ended)
+    assert recorder.calls == [] and caplog.records == []
+
+
+async def test_b9_another_schema_change_ends_nothing(
+    a: Database, b: Database, recorder: Recorder
+) -> None:
+    await a.triggers.track_table_diff("lists", recorder, on_error=recorder.on_error)
+    await b.execute("CREATE TABLE other(a)")
+    async with b.write_transaction() as tx:
+        wider = Table("lists", [holdfast.Column.text("name"), holdfast.Column.text("more")])
+        await Schema([wider]).apply(tx)
+    await insert(b, "a")
+    assert await recorder.until_seen(1) == [("INSERT", "a")]
+    assert recorder.errors == []
+
+
+async def test_b10_a_backlog_is_bounded(open_file: Open, recorder: Recorder) -> None:
+    """The writer keeps it so: the consumer may be frozen."""
+    a, b = await open_file(), await open_file()
+    tracker = await a.triggers.track_table_diff(
+        "lists", recorder, max_backlog=10, on_error=recorder.on_error, throttle=0
+    )
+
+    async def idle() -> bool:
+        return not tracker._inbox._news.is_set()
+
+    await eventually(idle)
+    frozen = a._announcements._subscribers.copy()
+    a._announcements._subscribers.clear()
+    count = f"SELECT count(*) FROM {tracker.destination}"
+    most = 0
+    for number in range(35):
+        await insert(b, str(number))
+        most = max(most, await b.fetch_value(count))
+    assert most == 10 and await b.fetch_value(count) == 5
+    a._announcements._subscribers.update(frozen)
+    await insert(b, "after")
+    await recorder.until_seen(6)
+    assert [type(error) for error in recorder.errors] == [BacklogExceededError]
+    assert recorder.resets == [True]
+    await insert(b, "later")
+    await recorder.until_seen(7)
+    assert recorder.resets == [True, False] and len(recorder.errors) == 1
+
+
+async def test_b10_a_reset_is_told_until_it_is_handled(db: Database, recorder: Recorder) -> None:
+    recorder.failures = [ZeroDivisionError()]
+    tracker = await db.triggers.track_table_diff(
+        "lists", recorder, max_backlog=2, on_error=recorder.on_error
+    )
+    async with db.write_transaction() as tx:
+        await tx.execute_many(INSERT, [("a",), ("b",), ("c",)])
+        # Nothing is left at all, and yet there is something to say.
+        await tx.execute(f"DELETE FROM {tracker.destination}")
+    await recorder.until(lambda: recorder.calls)
+    assert recorder.calls == [[]] and recorder.resets == [True]
+    assert [type(error) for error in recorder.errors] == [BacklogExceededError, ZeroDivisionError]
+
+
+async def test_b10_filling_costs_no_more_than_writing(db: Database, recorder: Recorder) -> None:
+    """Each record looks at the two ends only, however many there are."""
+
+    async def steps(rows: int) -> int:
+        async with db.write_transaction() as tx:
+            tracker = await db.triggers.track_table_diff(
+                "lists", recorder, max_backlog=5000, transaction=tx
+            )
+            many = ((f"{tracker.destination} {number}",) for number in range(rows))
+            await tx.execute_many(INSERT, many)
+            raw = tx.connection
+            counted: list[int] = []
+            raw.set_progress_handler(lambda: bool(counted.append(1)), 50)
+            await tx.execute(INSERT, (tracker.destination,))
+            raw.set_progress_handler(None)
+            await tracker.trigger.dispose(tx)
+        return len(counted)
+
+    assert await steps(2000) <= await steps(20) + 2
