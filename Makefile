@@ -63,7 +63,7 @@ demo: $(BUILD)/pyodide/pyodide-lock.json ## serve the demo and print its address
 	$(RUN) scripts/serve.py --port $(PORT)
 
 bench: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## measure, side by side in one browser run
-	$(RUN) benchmarks/run.py $(ARGS)
+	node benchmarks/run.mjs $(ARGS)
 
 clean: ## remove everything that was made
 	rm -rf $(BUILD) dist node_modules

@@ -127,10 +127,6 @@ class Connection:
         """`statement` changed something that the update hook may not have told."""
         self._unhooked |= statement.unhooked
 
-    def has_temporary(self) -> bool:
-        """Whether this connection has temporary tables, views or triggers."""
-        return bool(self.run("SELECT 1 FROM temp.sqlite_master LIMIT 1"))
-
     def take_touched(self) -> Touched:
         """What was written since this was last asked."""
         touched = self._take_changes()

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import apsw
-
 from .announcements import Announcement, Announcements
 from .changes import TableChange, table_changes, watch_query
-from .connection import Connection, Touched
-from .errors import DatabaseClosedError, NestedTransactionError, QuotaExceededError
+from .connection import Connection
+from .errors import DatabaseClosedError, NestedTransactionError
 from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement
-from .transactions import Transaction, run_callbacks, write_transactions
+from .transactions import Transaction, write_transactions
 from .triggers import TriggerManager
+from .writing import Writing
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager
@@ -113,7 +111,7 @@ class Database:
         if statement.readonly:
             async with self._reading() as connection:
                 return connection.execute(connection.statement(sql), params)
-        async with self._writing() as transaction:
+        async with Writing(self) as transaction:
             return await transaction.execute(sql, params)
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
@@ -184,66 +182,11 @@ class Database:
         DatabaseBusyError: they waited longer than the bound. NestedTransactionError: inside
         another write transaction of this database.
         """
-        return self._writing()
+        return Writing(self)
 
     def _own_transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """A write transaction of holdfast's own, allowed while the database is closing."""
-        return self._writing(own=True)
-
-    @asynccontextmanager
-    async def _writing(self, own: bool = False) -> AsyncIterator[Transaction]:
-        self._check_open(own)
-        await self._let_others_go()
-        transaction = Transaction(self, self._main, writable=True)
-        touched: Touched = {}
-        ddl = False
-        try:
-            async with self._turn:
-                self._check_open(own)
-                with _quota_errors(self.name):
-                    await self._storage.begin_write(self._main)
-                outer = write_transactions.get()
-                write_transactions.set((*outer, transaction))
-                if not own:
-                    self._open_transactions.add(transaction)
-                try:
-                    with _quota_errors(self.name):
-                        yield transaction
-                        transaction.check_ended()
-                        touched = self._commit(transaction)
-                finally:
-                    # Not a token's reset: the block may be left in another context.
-                    write_transactions.set(outer)
-                    self._open_transactions.discard(transaction)
-                    transaction.end()
-                    if not transaction.committed:
-                        self._undo()
-                    if ddl := self._main.statements.take_ddl():
-                        self._main.statements.forget()
-                    self._storage.end_write(self._main)
-        finally:
-            if transaction.committed and (touched or ddl):
-                tables = frozenset(touched)
-                self._storage.announce(tables, ddl)
-                self._announcements.deliver(Announcement(tables, remote=False, ddl=ddl))
-            if callbacks := transaction.callbacks():
-                # The block may be unwinding because its task was cancelled; these run all the same.
-                await asyncio.shield(self._start(run_callbacks(callbacks)))
-
-    def _commit(self, transaction: Transaction) -> Touched:
-        touched = self._main.take_touched()
-        if touched:
-            self.triggers.before_commit(transaction, touched)
-            for table, first in self._main.take_touched().items():
-                touched.setdefault(table, first)
-        self._main.run("COMMIT")
-        transaction.committed = True
-        return touched
-
-    def _undo(self) -> None:
-        if self._main.raw.in_transaction:
-            self._main.run("ROLLBACK")
-        self._main.take_touched()
+        return Writing(self, own=True)
 
     @asynccontextmanager
     async def read_transaction(self) -> AsyncIterator[Transaction]:
@@ -278,7 +221,11 @@ class Database:
     async def _reading(self) -> AsyncIterator[Connection]:
         """A connection for one statement, which sees what is committed."""
         await self._let_others_go()
-        if self._turn.locked() and self._storage.has_readers and not self._main.has_temporary():
+        if (
+            self._turn.locked()
+            and self._storage.has_readers
+            and not self._main.statements.made_temporary
+        ):
             connection = await self._take_reader()
             try:
                 await self._storage.begin_read(connection)
@@ -419,7 +366,7 @@ class Database:
         return await self._storage.status()
 
     async def _begin(self) -> None:
-        async with self._writing() as transaction:
+        async with Writing(self) as transaction:
             await self._schema.apply(transaction)
         await self.triggers.open()
         self._start(self._look_out())
@@ -471,14 +418,3 @@ class Database:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-@contextlib.contextmanager
-def _quota_errors(name: str) -> Generator[None]:
-    try:
-        yield
-    except apsw.FullError as error:
-        raise QuotaExceededError(
-            f"there is no more space for {name!r}; the transaction was rolled back and nothing "
-            "was lost. Delete something, or ask for more with navigator.storage.persist()"
-        ) from error

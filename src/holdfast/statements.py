@@ -37,6 +37,13 @@ _DROP_TABLE = frozenset(
         apsw.SQLITE_DROP_VTABLE,
     }
 )
+_CREATE_TEMPORARY = frozenset(
+    {
+        apsw.SQLITE_CREATE_TEMP_TABLE,
+        apsw.SQLITE_CREATE_TEMP_VIEW,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
+    }
+)
 _KEPT = 500
 
 
@@ -65,6 +72,8 @@ class Statements:
         self._known: dict[str, Statement] = {}
         self._actions: list[tuple[int, str | None, str | None, str | None]] | None = None
         self._ddl = False
+        # Whether this connection ever made a temporary table, view or trigger.
+        self.made_temporary = False
         # One authorizer for good: setting it anew would expire every prepared statement.
         connection.authorizer = self._authorize
 
@@ -103,6 +112,7 @@ class Statements:
             self._actions.append((action, one, two, within))
         elif action in _DDL_ACTIONS:
             self._ddl = True
+            self.made_temporary = self.made_temporary or action in _CREATE_TEMPORARY
         return apsw.SQLITE_OK
 
     def _prepare(self, sql: str) -> tuple[str, bool, bool, bool]:

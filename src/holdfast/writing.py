@@ -1,0 +1,123 @@
+"""One write transaction from its lease to its announcement, as an async context manager."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import apsw
+
+from .announcements import Announcement
+from .connection import Touched
+from .errors import QuotaExceededError
+from .transactions import Transaction, run_callbacks, write_transactions
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class Writing:
+    """`async with`: commits on leaving, rolls back on an error.
+
+    turn of this connection -> lease of the database -> BEGIN -> the block -> COMMIT -> lease and
+    turn given back -> announced -> callbacks
+
+    own: holdfast's own, allowed while the database is closing.
+    """
+
+    __slots__ = ("_database", "_outer", "_own", "_transaction")
+
+    def __init__(self, database: Database, own: bool = False) -> None:
+        self._database = database
+        self._own = own
+        self._transaction: Transaction
+        self._outer: tuple[Transaction, ...]
+
+    async def __aenter__(self) -> Transaction:
+        database = self._database
+        database._check_open(self._own)
+        await database._let_others_go()
+        await database._turn.acquire()
+        try:
+            # It may have been closed while this waited.
+            database._check_open(self._own)
+            await database._storage.begin_write(database._main)
+        except BaseException as error:
+            database._turn.release()
+            self._explain(error)
+            raise
+        transaction = Transaction(database, database._main, writable=True)
+        self._transaction = transaction
+        self._outer = write_transactions.get()
+        write_transactions.set((*self._outer, transaction))
+        if not self._own:
+            database._open_transactions.add(transaction)
+        return transaction
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        transaction = self._transaction
+        touched: Touched = {}
+        ddl = False
+        try:
+            if error is None:
+                transaction.check_ended()
+                touched = self._commit()
+            else:
+                self._explain(error)
+        except apsw.FullError as full:
+            self._explain(full)
+        finally:
+            ddl = self._leave()
+            if transaction.committed and (touched or ddl):
+                self._announce(frozenset(touched), ddl)
+            if callbacks := transaction.callbacks():
+                # The block may be unwinding because its task was cancelled; these run all the same.
+                await asyncio.shield(self._database._start(run_callbacks(callbacks)))
+
+    def _commit(self) -> Touched:
+        database, main = self._database, self._database._main
+        touched = main.take_touched()
+        if touched:
+            database.triggers.before_commit(self._transaction, touched)
+            # What that wrote went to tables that were written before.
+            main.take_touched()
+        main.run("COMMIT")
+        self._transaction.committed = True
+        return touched
+
+    def _leave(self) -> bool:
+        """Give everything back; whether the schema changed."""
+        database, main, transaction = self._database, self._database._main, self._transaction
+        # Not a token's reset: the block may be left in another context than it was entered in.
+        write_transactions.set(self._outer)
+        database._open_transactions.discard(transaction)
+        transaction.end()
+        if not transaction.committed:
+            if main.raw.in_transaction:
+                main.run("ROLLBACK")
+            main.take_touched()
+        ddl = main.statements.take_ddl()
+        if ddl:
+            main.statements.forget()
+        database._storage.end_write(main)
+        database._turn.release()
+        return ddl
+
+    def _announce(self, tables: frozenset[str], ddl: bool) -> None:
+        database = self._database
+        database._storage.announce(tables, ddl)
+        database._announcements.deliver(Announcement(tables, remote=False, ddl=ddl))
+
+    def _explain(self, error: BaseException) -> None:
+        if isinstance(error, apsw.FullError):
+            raise QuotaExceededError(
+                f"there is no more space for {self._database.name!r}; the transaction was rolled "
+                "back and nothing was lost. Delete something, or ask for more with "
+                "navigator.storage.persist()"
+            ) from error
