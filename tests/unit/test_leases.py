@@ -109,6 +109,21 @@ async def test_a_keeper_hands_over_at_once(world: World) -> None:
     assert (a.level, b.level) == (Level.READ, Level.WRITE)
 
 
+async def test_tabs_that_write_in_turn_stop_asking_each_other(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    for _ in range(3):
+        for tab in (a, b):
+            await tab.write(1)
+            tab.leave_write()
+    assert (a.level, b.level) == (Level.READ, Level.READ)
+    # When the other has enough of it, the lease is kept again.
+    await a.write(1)
+    a.leave_write()
+    await a.write(1)
+    a.leave_write()
+    assert a.level == Level.WRITE
+
+
 async def test_an_idle_lease_is_given_up_without_being_asked(world: World) -> None:
     world.lost = True
     a, b = world.tab(), world.tab()

@@ -15,7 +15,9 @@ exclusive mode, so a circle of waiting tabs cannot close.
 
 A lease is kept between transactions while nobody else wants it: asking for a lock costs some
 0.2 ms, keeping one nothing. Whoever wants a lock says so on the channel ("want"); a keeper gives it
-up when its transaction ends. A kept lease that is not used for IDLE seconds is given up too, so a
+up when its transaction ends. Where tabs write in turn, keeping only adds the asking: a tab that was
+asked after each of its transactions gives the write lease up unasked, until others want it no more.
+A kept lease that is not used for IDLE seconds is given up too, so a
 sleeping tab blocks nobody. No lock is ever stolen: a stopped tab that wakes would write over its
 successor.
 """
@@ -99,6 +101,10 @@ class Leases:
         self._writing = False
         self._write_wanted = False
         self._read_wanted = False
+        # Tabs write in turn: the last keeping was ended by a wish, after a single transaction.
+        self._in_turn = False
+        self._transactions = 0  # of the write lease that is held
+        self._wish_heard = False  # since this tab last asked for it
         self._write_turn = asyncio.Lock()
         self._read_turn = asyncio.Lock()
         self._reader_left: asyncio.Future[None] | None = None
@@ -146,9 +152,13 @@ class Leases:
         await self._take_write_turn(timeout)
         try:
             if self._write is None:
+                self._in_turn = self._in_turn and self._wish_heard
+                self._wish_heard = False
                 self._write = await self._request("write", exclusive=True, timeout=timeout)
+                self._transactions = 0
                 self._set_level()
             self._writing = True
+            self._transactions += 1
             await self.read(timeout)
         except BaseException:
             self._leave_write_turn()
@@ -161,7 +171,7 @@ class Leases:
 
     def _leave_write_turn(self) -> None:
         self._writing = False
-        if self._write_wanted:
+        if self._write_wanted or self._in_turn:
             self._give_write()
         self._write_turn.release()
         self._used()
@@ -192,7 +202,9 @@ class Leases:
     def wanted(self, what: str) -> None:
         """Another tab wants "write", or "read" in exclusive mode."""
         if what == "write":
+            self._wish_heard = True
             if self._write is not None and not self._writing:
+                self._in_turn = self._transactions == 1
                 self._give_write()
             elif self._write is not None or self._write_turn.locked():
                 # Held, or being waited for behind somebody who may have the same wish.
