@@ -58,21 +58,36 @@ engine.addEventListener("ready", () => {
 engine.addEventListener("crashed", () => {
   trouble({
     title: "This tab’s worker is dead",
-    message: "It was ended in mid-air and said no goodbye, as in a crash. Its trigger is still in the database, but nobody holds it now.",
-    advice: "Every other tab notices by itself and takes the trigger away: look at one. If there is none, the next tab to open does it.",
-    restart: true,
+    message:
+      "It was ended in mid-air and said no goodbye, as in a crash. Its trigger is still in the " +
+      "database, but nobody holds it now.",
+    advice:
+      "Every other tab notices by itself and takes the trigger away: look at one. If there is " +
+      "none, the next tab to open does it.",
   });
 });
 
+const advice = {
+  StorageUnavailableError: {
+    title: "No durable storage here",
+    advice:
+      "The demo keeps its database in the browser’s own file system. Private windows of some " +
+      "browsers have none, nor do old versions: use an ordinary window of a current browser.",
+  },
+  DatabaseBusyError: {
+    title: "Another tab keeps the database",
+    advice:
+      "Some browsers open a file for one tab at a time. Close the other tab of this demo and " +
+      "start again, or use a browser built on Chromium.",
+  },
+};
+
 engine.addEventListener("failed", ({ detail: { type, message } }) => {
-  const unavailable = type === "StorageUnavailableError";
   trouble({
-    title: unavailable ? "No durable storage here" : "Something went wrong",
+    title: "Something went wrong",
+    advice: `${type}. What was saved is safe; starting again may be all that is needed.`,
+    ...advice[type],
     message,
-    advice: unavailable
-      ? "The demo keeps its database in the origin private file system. Private windows of some browsers have none, nor do old versions: use an ordinary window of a current browser."
-      : `${type}. What was saved is safe; starting again may be all that is needed.`,
-    restart: true,
   });
 });
 
@@ -107,7 +122,7 @@ $("search").addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.target.closest("input, [role=grid]")) return;
+  if (event.key !== "/" || event.target.closest("input")) return;
   event.preventDefault();
   $("search").focus();
 });

@@ -128,11 +128,12 @@ class Demo:
     async def place(self, id: int, search: str, sort: str, descending: bool) -> int | None:
         """Where in the sorted table a film is, from 0; None: it is not among those searched."""
         where, words = matching(search)
-        return await self.db.fetch_value(
+        found: int | None = await self.db.fetch_value(
             f"SELECT place FROM (SELECT id, row_number() OVER (ORDER BY "
             f"{ordering(sort, descending)}) - 1 AS place FROM films WHERE {where}) WHERE id = :id",
             {**words, "id": id},
         )
+        return found
 
     async def edit(self, id: int, column: str, value: Any) -> None:
         result = await self.db.execute(

@@ -6,7 +6,9 @@ export class Engine extends EventTarget {
   #calls = new Map();
   #lastCall = 0;
 
+  /** A new worker; one that failed before ends. */
   start() {
+    this.#worker?.terminate();
     const worker = new Worker(new URL("worker.mjs", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }) => this.#take(data);
     worker.onerror = (event) => {

@@ -28,7 +28,7 @@ const FLAGS = [
   ["Alfa", box(0, 0, 6, 12, WHITE) + shape("6,0 12,0 9,6 12,12 6,12", BLUE)],
   ["Bravo", shape("0,0 12,0 9,6 12,12 0,12", RED)],
   ["Charlie", rows(BLUE, WHITE, RED, WHITE, BLUE)],
-  ["Delta", rows(YELLOW, BLUE, BLUE, YELLOW)],
+  ["Delta", field(YELLOW) + box(0, 3, 12, 6, BLUE)],
   ["Echo", rows(BLUE, RED)],
   ["Foxtrot", field(WHITE) + shape("6,0 12,6 6,12 0,6", RED)],
   ["Golf", columns(YELLOW, BLUE, YELLOW, BLUE, YELLOW, BLUE)],

@@ -3,16 +3,14 @@
 //
 // It follows the ARIA grid pattern with one tab stop: focus stays on the table itself, and
 // aria-activedescendant names the active cell, because a cell can scroll out of the page.
-import { COLUMNS, brief, format, fromInput, toInput } from "./columns.mjs";
-
-const REMOVE = COLUMNS.length;
+import { COLUMNS, fromInput, toInput } from "./columns.mjs";
+import { element, flash } from "./dom.mjs";
+import { REMOVE, fillRow, makeRow, show, spacer } from "./rows.mjs";
 
 // Rows asked for beyond the visible ones, above and below, and how near the last of them may come
 // before others are asked for.
 const MARGIN = 40;
 const RESERVE = 15;
-
-const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Grid {
   /** Told how many rows the search finds, whenever it is known anew. */
@@ -184,8 +182,9 @@ export class Grid {
     let place = this.#above.nextSibling;
     rows.forEach((row, i) => {
       const known = this.#elements.get(row.id);
-      const tr = known ?? this.#makeRow(row);
-      this.#fill(tr, row);
+      const tr = known ?? makeRow(row.id, () => this.#remove(row.id));
+      this.#elements.set(row.id, tr);
+      fillRow(tr, row, this.#editor?.cell);
       if (!known && !fresh) flash(tr);
       tr.setAttribute("aria-rowindex", String(offset + i + 2));
       // A row that moved down is taken out here and put in later; the others stay untouched.
@@ -207,46 +206,6 @@ export class Grid {
       this.focus();
       this.#edit();
     }
-  }
-
-  #makeRow(row) {
-    const tr = element("tr", {});
-    tr.dataset.id = row.id;
-    COLUMNS.forEach((column, i) => {
-      const td = tr.insertCell();
-      td.setAttribute("role", "gridcell");
-      td.setAttribute("aria-colindex", String(i + 1));
-      td.id = `film-${row.id}-${column.name}`;
-      td.className = column.name;
-      td.dataset.column = i;
-    });
-    const td = tr.insertCell();
-    td.setAttribute("role", "gridcell");
-    td.setAttribute("aria-colindex", String(REMOVE + 1));
-    td.id = `film-${row.id}-remove`;
-    td.className = "remove";
-    td.dataset.column = REMOVE;
-    const button = element("button", { type: "button", tabIndex: -1, title: "Delete" });
-    button.innerHTML =
-      `<svg viewBox="0 0 16 16" aria-hidden="true">` +
-      `<path d="m4 4 8 8m0-8-8 8" stroke="currentColor" stroke-width="1.5"/></svg>`;
-    button.addEventListener("click", () => this.#remove(row.id));
-    td.append(button);
-    this.#elements.set(row.id, tr);
-    return tr;
-  }
-
-  #fill(tr, row) {
-    const before = tr.film;
-    tr.film = row;
-    COLUMNS.forEach((column, i) => {
-      const td = tr.cells[i];
-      const value = row[column.name];
-      if (before && before[column.name] === value) return;
-      if (this.#editor?.cell !== td) show(td, column, value);
-      if (before) flash(td);
-    });
-    tr.cells[REMOVE].firstChild.ariaLabel = `Delete ${row.title ?? "this film"}`;
   }
 
   #resize(offset, total) {
@@ -346,7 +305,7 @@ export class Grid {
       this.#edit();
     } else if (event.key === "Delete" || event.key === "Backspace") {
       this.#edit("");
-    } else if (event.key.length === 1 && !far && !event.altKey) {
+    } else if (event.key.length === 1 && event.key !== "/" && !far && !event.altKey) {
       this.#edit(event.key);
     } else {
       return;
@@ -449,26 +408,4 @@ export class Grid {
 /** The names of demo.py's constraints are written to be read. */
 function reason(error) {
   return error.message.replace(/^CHECK constraint failed: /, "");
-}
-
-function show(td, column, value) {
-  td.textContent = brief(column, value);
-  td.title = format(column, value);
-}
-
-function flash(changed) {
-  changed.animate(
-    { backgroundColor: ["var(--flash)", "transparent"] },
-    { duration: 1600, easing: still.matches ? "step-end" : "ease-out" },
-  );
-}
-
-function element(name, properties) {
-  return Object.assign(document.createElement(name), properties);
-}
-
-function spacer() {
-  const tr = element("tr", { className: "spacer", ariaHidden: "true" });
-  tr.insertCell().colSpan = COLUMNS.length + 1;
-  return tr;
 }

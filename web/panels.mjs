@@ -1,5 +1,6 @@
 // Beside the table: what changes, who tracks it, and how the storage is.
 import { COLUMNS, format } from "./columns.mjs";
+import { element, flash } from "./dom.mjs";
 import { signal } from "./flags.mjs";
 
 // Entries of the log that are kept.
@@ -39,10 +40,10 @@ export class Changes {
 
   /** A line about a tab itself. */
   note(kind, tab, text) {
-    const entry = item("li", `entry note ${kind}`);
+    const entry = item("li", `entry ${kind}`);
     const head = item("p", "head");
-    head.append(item("span", "op", kind), mark(tab), item("span", "what", text));
-    entry.append(head, foot(new Date()));
+    head.append(item("span", "op", kind), mark(tab));
+    entry.append(head, item("p", "", text), foot(new Date()));
     this.#add(entry);
   }
 
@@ -69,6 +70,7 @@ export class Changes {
 
   #add(entry) {
     this.#log.prepend(entry);
+    flash(entry);
     while (this.#log.childElementCount > KEPT) this.#log.lastElementChild.remove();
     this.#shown();
   }
@@ -83,6 +85,8 @@ export class Changes {
 function fields({ operation, changes }) {
   const list = item("dl", "fields");
   for (const [name, before, after] of changes) {
+    // Of a whole film the title is in the line above already.
+    if (name === "title" && operation !== "UPDATE") continue;
     const column = COLUMNS.find((each) => each.name === name);
     const value = item("dd");
     if (operation !== "INSERT") value.append(shown("del", column, before));
@@ -113,6 +117,7 @@ export class Triggers {
   #changes;
   #list = document.getElementById("trackers");
   #empty = document.getElementById("trackers-empty");
+  #count = document.getElementById("trigger-count");
   #known = null; // id -> trigger; null before the first list
 
   constructor(engine, changes) {
@@ -127,22 +132,26 @@ export class Triggers {
       const tab = signal(trigger.id);
       if (trigger.mine) this.onIdentity(tab);
       else if (before && !before.has(trigger.id)) {
-        this.#changes.note("joined", tab, "opened, with a trigger of its own");
+        this.#changes.note("joined", tab, "A tab opened, with a trigger of its own.");
       }
       const at = this.#list.querySelector(`[data-id="${CSS.escape(trigger.id)}"]`);
       const card = describe(trigger, tab);
       if (at) at.replaceWith(card);
       else this.#list.append(card);
     }
-    for (const [id] of before ?? []) {
+    for (const trigger of before?.values() ?? []) {
       // No tab of this demo ends its trigger while it lives, so one that is gone was reclaimed.
-      if (!this.#known.has(id)) this.#reclaimed(id);
+      if (!this.#known.has(trigger.id)) this.#reclaimed(trigger);
     }
+    this.#count.textContent = triggers.length;
+    this.#count.hidden = triggers.length === 0;
     this.#empty.hidden = this.#list.childElementCount > 0;
   }
 
-  #reclaimed(id) {
-    this.#changes.note("reclaimed", signal(id), "is dead; its trigger and table were removed");
+  #reclaimed({ id, mine }) {
+    const who = mine ? "This tab’s worker before" : "A tab";
+    const text = `${who} died. Nobody held its trigger, so that was removed.`;
+    this.#changes.note("reclaimed", signal(id), text);
     const card = this.#list.querySelector(`[data-id="${CSS.escape(id)}"]`);
     card.classList.add("gone");
     card.querySelector(".hold").textContent = "reclaimed";
@@ -220,8 +229,5 @@ function bytes(n) {
 }
 
 function item(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
+  return element(tag, className ? { className, textContent: text } : { textContent: text });
 }
