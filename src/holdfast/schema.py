@@ -28,6 +28,7 @@ from .sqltext import (
     json_object_of,
     json_path,
     json_real,
+    json_text,
     quote_name,
     quote_text,
 )
@@ -222,7 +223,7 @@ class Table:
         if self.local_only:
             return []
         kind = json.dumps(self.name, ensure_ascii=False)
-        entry = quote_text(f'{{"op":"{operation}","type":{kind},"id":') + f"||json_quote({key})"
+        entry = quote_text(f'{{"op":"{operation}","type":{kind},"id":') + f"||{json_text(key)}"
         entry += "||'}'" if data is None else f"||',\"data\":'||{data}||'}}'"
         # changes() is that of the step before: an INSERT OR IGNORE that was ignored is no write.
         written = "" if self.insert_only else " WHERE changes()>0"
@@ -394,7 +395,7 @@ def _own_name(name: object, what: str) -> str:
 def _written(value: str) -> str:
     """A value as JSON, NULL for NULL."""
     return (
-        f"CASE typeof({value}) WHEN 'text' THEN json_quote({value}||'') "
+        f"CASE typeof({value}) WHEN 'text' THEN {json_text(value)} "
         f"WHEN 'real' THEN {json_real(value)} "
         f"WHEN 'blob' THEN RAISE(ABORT,'a JSON-backed view cannot hold a BLOB') ELSE {value} END"
     )

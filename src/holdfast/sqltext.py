@@ -96,15 +96,19 @@ def json_real(value: str) -> str:
     )
 
 
-def json_value(value: str, *, computed: bool = False) -> str:
-    """A value of any type as JSON: NULL, numbers, text, and a BLOB as {"blob": "<hex>"}.
+def json_text(value: str) -> str:
+    """A TEXT as JSON.
 
-    computed: the value may come straight from a JSON function, whose text json_quote would take
-    for JSON; joining it to '' makes it plain text.
+    One that comes straight from a JSON function json_quote would take for JSON, even through a
+    column; joined to '' it is plain text.
     """
-    text = f"{value}||''" if computed else value
+    return f"json_quote({value}||'')"
+
+
+def json_value(value: str) -> str:
+    """A value of any type as JSON: NULL, numbers, text, and a BLOB as {"blob": "<hex>"}."""
     return (
-        f"CASE typeof({value}) WHEN 'text' THEN json_quote({text}) WHEN 'integer' THEN {value} "
+        f"CASE typeof({value}) WHEN 'text' THEN {json_text(value)} WHEN 'integer' THEN {value} "
         f"WHEN 'null' THEN 'null' WHEN 'real' THEN {json_real(value)} "
         f"ELSE '{{\"blob\":\"'||hex({value})||'\"}}' END"
     )

@@ -193,7 +193,7 @@ class TriggerManager:
         async with aclosing(stream(self._database, trigger, throttle)) as batches:
             async for records in batches:
                 if net:
-                    records = fold_diff(records, found.composite)
+                    records = fold_diff(records, found.primary_key)
                 if records:
                     yield records
 

@@ -10,7 +10,7 @@ another program.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -89,10 +89,10 @@ def _parse(text: str | None) -> Values | None:
     return values
 
 
-def fold_diff(records: Iterable[DiffRecord], composite: bool) -> list[DiffRecord]:
+def fold_diff(records: Iterable[DiffRecord], primary_key: Sequence[str] = ()) -> list[DiffRecord]:
     """At most one record per key, with the same effect: what a batch comes to.
 
-    composite: the ids are JSON arrays.
+    primary_key: the columns of the key, if it has any.
     DELETE and INSERT become an UPDATE, INSERT and DELETE nothing, an UPDATE joins what is before
     it. A record takes the place, number, time and writer of its last part. One whose key changed
     is a DELETE of the old key and an INSERT of the new. Rows whose key is or has a NULL can be
@@ -100,9 +100,9 @@ def fold_diff(records: Iterable[DiffRecord], composite: bool) -> list[DiffRecord
     """
     folded: dict[Any, DiffRecord] = {}
     for record in records:
-        for part in _split(record):
-            key: Any = part.id
-            if key is None or (composite and None in json.loads(key)):
+        for part in _split(record, primary_key):
+            key = _key(part.id, part.values or part.previous, primary_key)
+            if key is None:
                 key = part.operation_id, part.operation
             before = folded.pop(key, None)
             after = part if before is None else _join(before, part)
@@ -111,19 +111,27 @@ def fold_diff(records: Iterable[DiffRecord], composite: bool) -> list[DiffRecord
     return sorted(folded.values(), key=lambda record: record.operation_id)
 
 
-def _split(record: DiffRecord) -> tuple[DiffRecord, ...]:
-    if record.previous_id is None:
+def _split(record: DiffRecord, primary_key: Sequence[str]) -> tuple[DiffRecord, ...]:
+    old_id = record.id if record.previous_id is None else record.previous_id
+    if record.operation is not DiffOperation.UPDATE or _key(
+        old_id, record.previous, primary_key
+    ) == _key(record.id, record.values, primary_key):
         return (record,)
     return (
-        replace(
-            record,
-            operation=DiffOperation.DELETE,
-            id=record.previous_id,
-            values=None,
-            previous_id=None,
-        ),
+        replace(record, operation=DiffOperation.DELETE, id=old_id, values=None, previous_id=None),
         replace(record, operation=DiffOperation.INSERT, previous=None, previous_id=None),
     )
+
+
+def _key(row_id: str | None, values: Values | None, primary_key: Sequence[str]) -> Any:
+    """What tells a row from others; None: nothing does."""
+    if primary_key and values is not None and all(name in values for name in primary_key):
+        # As text, the number 1 and '1' would be one.
+        key = [values[name] for name in primary_key]
+        return None if None in key else tuple((isinstance(one, str), one) for one in key)
+    if row_id is None or (len(primary_key) > 1 and None in json.loads(row_id)):
+        return None
+    return row_id
 
 
 def _join(before: DiffRecord, after: DiffRecord) -> DiffRecord | None:

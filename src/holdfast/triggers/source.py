@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UnknownSourceError
 from ..schema import Table, stored_tables
-from ..sqltext import fold, json_array, json_object, json_real, json_value, quote_name
+from ..sqltext import fold, json_array, json_object, json_real, json_text, json_value, quote_name
 from .operations import DiffOperation
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Source(ABC):
     table: str
     view: str | None
     columns: tuple[str, ...]
-    # Whether keys are JSON arrays.
-    composite = False
+    # The columns of the key, where it is made of columns of the application's.
+    primary_key: tuple[str, ...] = ()
 
     def choose(self, columns: Sequence[str] | None) -> tuple[str, ...]:
         """The columns to record, as they are spelt. ValueError: one is unknown or named twice."""
@@ -111,11 +111,11 @@ class ViewSource(Source):
 
     def _json(self, row: str, name: str) -> str:
         if name == "id":
-            return f"json_quote({row}.id)"
+            return json_text(f"{row}.id")
         column = self._columns[name]
         value = column.read(f"{row}.data")
         if column.type == "TEXT":
-            return f"json_quote({value})"
+            return f"ifnull({json_text(value)},'null')"
         if column.type == "INTEGER":
             return f"ifnull({value},'null')"
         return f"CASE WHEN {value} IS NULL THEN 'null' ELSE {json_real(value)} END"
@@ -151,28 +151,21 @@ class TableSource(Source):
         self.view = None
         self._info = columns
         self._rowid = rowid
-        self._computed = {column.name for column in columns if column.computed}
-        self._primary_key = [
+        self.primary_key = tuple(
             column.name for column in sorted(columns, key=lambda c: c.key) if column.key
-        ]
+        )
         self.columns = tuple(column.name for column in columns)
-        self.composite = len(self._primary_key) > 1
 
     def key(self, row: str) -> str:
-        if not self._primary_key:
+        if not self.primary_key:
             return f"{row}.{self._rowid}"
-        parts = [f"{row}.{quote_name(name)}" for name in self._primary_key]
+        parts = [f"{row}.{quote_name(name)}" for name in self.primary_key]
         if len(parts) == 1:
             return _key_text(parts[0])
         return json_array([json_value(part) for part in parts])
 
     def value(self, row: str, columns: Sequence[str]) -> str:
-        return json_object(
-            [
-                (name, json_value(f"{row}.{quote_name(name)}", computed=name in self._computed))
-                for name in columns
-            ]
-        )
+        return json_object([(name, json_value(f"{row}.{quote_name(name)}")) for name in columns])
 
     def condition(self, operation: DiffOperation, when: str) -> str:
         return f"({when}\n)"
@@ -196,16 +189,7 @@ class TableColumn(NamedTuple):
     name: str
     key: int
     """Its place in the primary key, from 1; 0: not part of it."""
-    hidden: int
-    """2: a virtual generated column; 3: a stored one."""
-
-    @property
-    def generated(self) -> bool:
-        return self.hidden in (2, 3)
-
-    @property
-    def computed(self) -> bool:
-        return self.hidden == 2
+    generated: bool
 
 
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
@@ -248,7 +232,7 @@ def resolve(tx: Transaction, name: str, internal: Iterable[str] = ()) -> Source:
     columns = [
         TableColumn(*row)
         for row in tx.run_sql(
-            "SELECT name, pk, hidden FROM pragma_table_xinfo(?, 'main')", (stored,)
+            "SELECT name, pk, hidden > 1 FROM pragma_table_xinfo(?, 'main')", (stored,)
         )
     ]
     own = {fold(column.name) for column in columns}

@@ -244,6 +244,24 @@ async def test_b4_any_value(db: Database) -> None:
     ]
 
 
+async def test_b4_text_from_a_json_function_is_text(db: Database) -> None:
+    await db.execute(
+        "CREATE TABLE t(v, g AS (v), h AS (json_array(1)), s AS (json_array(1)) STORED)"
+    )
+    (row,) = await records(db, "t", "INSERT INTO t VALUES (json_array(2))")
+    assert row["value"] == {"v": "[2]", "g": "[2]", "h": "[1]", "s": "[1]"}
+    await db.execute("CREATE TABLE u(a, b, PRIMARY KEY (a, b))")
+    (row,) = await records(db, "u", "INSERT INTO u SELECT json_array(1), json_object('b', 2)")
+    assert row["id"] == r"""["[1]","{\"b\":2}"]"""
+    (row,) = await records(
+        db,
+        "lists",
+        """INSERT INTO ps_data__lists SELECT json_array(1), '{"name": [{"a": null}]}'""",
+        columns=["id", "name"],
+    )
+    assert row["value"] == {"id": "[1]", "name": '[{"a":null}]'}
+
+
 @pytest.mark.parametrize("columns", [600, 1999])
 async def test_b4_many_columns(db: Database, columns: int) -> None:
     names = [f"c{number}" for number in range(columns)]
