@@ -125,6 +125,7 @@ test.describe("two tabs", () => {
   });
 
   test("a worker that dies is reclaimed by the other tab", async ({ demo: [a, b] }) => {
+    test.slow(); // Python starts three times.
     const own = a.locator("#trackers .mine:not(.gone)");
     const dead = await own.getAttribute("data-id");
     const inOther = b.locator(`#trackers [data-id="${dead}"]`);
