@@ -151,6 +151,8 @@ class Statements:
             )
         if explain:
             return self._describe(sql, True, False, [])
+        if [(apsw.SQLITE_PRAGMA, "journal_mode", None, None)] == actions:
+            readonly = True  # it only asks, whatever SQLite says of it
         bare = False
         for action, one, two, _within in actions:
             if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):

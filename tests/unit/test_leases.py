@@ -133,6 +133,26 @@ async def test_an_idle_lease_is_given_up_without_being_asked(world: World) -> No
     assert a.level == Level.NONE
 
 
+async def test_what_is_wanted_is_given_when_the_transaction_ends(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await a.write(1)
+    writing = asyncio.ensure_future(b.write(1))
+    await asyncio.sleep(0.01)
+    assert not writing.done()
+    a.leave_write()
+    # At once, and not when it has been idle for long enough.
+    async with asyncio.timeout(IDLE / 2):
+        await writing
+
+    await a.read(1)
+    everybody_out = asyncio.ensure_future(b.exclusive(1))
+    await asyncio.sleep(0.01)
+    assert not everybody_out.done()
+    a.leave_read()
+    async with asyncio.timeout(IDLE / 2):
+        assert await everybody_out
+
+
 async def test_inside_a_transaction_nothing_is_handed_over(world: World) -> None:
     a, b = world.tab(), world.tab()
     await a.write(1)
@@ -169,6 +189,23 @@ async def test_exclusive_keeps_readers_out_and_waits_for_those_inside(world: Wor
     assert b.level == Level.READ
 
 
+async def test_readers_of_the_same_tab_keep_their_lease(world: World) -> None:
+    levels: list[Level] = []
+    tab = world.tab(levels.append)
+    await tab.read(1)
+    await tab.write(1)
+    assert not await tab.exclusive(0.02)
+    assert levels == [Level.READ, Level.WRITE]
+    tab.leave_read()
+    assert await tab.exclusive(0.02)
+    # One that enters meanwhile keeps it too, when the writer is done.
+    await tab.read(1)
+    tab.leave_write()
+    assert tab.level == Level.EXCLUSIVE
+    tab.leave_read()
+    assert tab.level == Level.NONE
+
+
 async def test_a_read_inside_of_which_a_write_waits_blocks_no_checkpoint_for_ever(
     world: World,
 ) -> None:
@@ -186,18 +223,17 @@ async def test_a_read_inside_of_which_a_write_waits_blocks_no_checkpoint_for_eve
 
 
 async def test_the_lock_is_released_after_the_level_is_lowered(world: World) -> None:
-    levels: list[Level] = []
+    holders: list[tuple[Level, list[Request]]] = []
 
     def note(level: Level) -> None:
-        levels.append(level)
-        if level < Level.WRITE:
-            assert any(request.exclusive for request in world.locks.held["db:write"])
+        holders.append((level, list(world.locks.held["db:write"])))
 
     a, b = world.tab(note), world.tab()
     await a.write(1)
+    mine = list(world.locks.held["db:write"])
     a.leave_write()
     await b.write(1)
-    assert levels == [Level.WRITE, Level.READ]
+    assert holders == [(Level.WRITE, mine), (Level.READ, mine)]
 
 
 async def test_a_cancelled_wait_leaves_nothing_behind(world: World) -> None:

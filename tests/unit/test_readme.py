@@ -1,4 +1,4 @@
-"""The README's code runs, and prints what it says; the page in it is tests/e2e/readme.spec.mjs's."""
+"""The README's code runs, and prints what it says. (Its page: tests/e2e/readme.spec.mjs.)"""
 
 from __future__ import annotations
 

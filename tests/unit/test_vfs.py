@@ -151,10 +151,12 @@ def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
     with pytest.raises(apsw.BusyError):
         a.write("UPDATE t SET v = 2", level=READ)
     a.tab.level(WRITE)
+    files.log.clear()
     for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_TRUNCATE):
         # It may say that it is busy, or that it copied nothing, as long as no file is touched.
         with contextlib.suppress(apsw.BusyError):
             a.connection.wal_checkpoint("main", mode)
+    assert {call[0] for call in files.log} <= {"read"}
     a.tab.level(NONE)
     assert {name: bytes(content) for name, content in files.content.items()} == before
     assert a.read("SELECT v FROM t") == [(1,)]
@@ -164,7 +166,7 @@ def test_closing_keeps_the_wal(clients: tuple[Client, Client], files: Files) -> 
     a, b = clients
     a.write("INSERT INTO t VALUES(1, 1)")
     wal = bytes(files.content["x.db-wal"])
-    for level in (NONE, WRITE):
+    for level in (NONE, WRITE, EXCLUSIVE):
         a.tab.level(level)
         a.connection.close()
         assert bytes(files.content["x.db-wal"]) == wal
@@ -198,24 +200,29 @@ def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
 ) -> None:
     """After it, this tab must not write a new WAL header under the eyes of readers."""
     a, b = clients
-    a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
+    a.write(f"INSERT INTO t VALUES(1, x'{b'x'.hex() * 20000}')")
     a.checkpoint()
     a.tab.level(EXCLUSIVE)
     a.connection.file_control("main", CATCH_UP, 0)
     a.connection.execute("PRAGMA cache_size = 1; BEGIN IMMEDIATE")
-    # Spills, so the restart takes place before the commit that never comes.
-    a.connection.execute("UPDATE t SET v = zeroblob(100000)")
-    a.connection.execute("ROLLBACK")
-    a.tab.level(NONE)
-    assert b.read("SELECT length(v) FROM t") == [(20000,)]
+    # It restarts the log in the index, and then the new header does not reach the file.
+    files.room = -1
+    with pytest.raises(apsw.FullError):
+        a.connection.execute("UPDATE t SET v = zeroblob(100000)")
+    files.room = None
+    assert a.tab.status("frames") == 0
+    if a.connection.in_transaction:
+        a.connection.execute("ROLLBACK")
+    a.tab.level(WRITE)
     b.tab.level(READ)
     b.connection.file_control("main", CATCH_UP, 0)
     b.connection.execute("BEGIN; SELECT count(*) FROM t").fetchall()
-    a.write("UPDATE t SET v = 5")
-    assert b.connection.execute("SELECT length(v) FROM t").fetchall() == [(20000,)]
+    a.connection.file_control("main", CATCH_UP, 0)
+    a.connection.execute("BEGIN IMMEDIATE; UPDATE t SET v = zeroblob(90000); COMMIT")
+    assert b.connection.execute("SELECT v FROM t").get == b"x" * 20000
     b.connection.execute("COMMIT")
     b.tab.level(NONE)
-    assert b.read("SELECT v FROM t") == [(5,)]
+    assert b.read("SELECT length(v) FROM t") == [(90000,)]
 
 
 def test_frames_without_a_commit_are_never_published(
@@ -234,6 +241,56 @@ def test_frames_without_a_commit_are_never_published(
     b.write("INSERT INTO t VALUES(2, 2)")
     assert b.read("SELECT count(*), max(length(v)) FROM t") == [(2, 50000)]
     assert b.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_torn_frame_is_never_published(clients: tuple[Client, Client], files: Files) -> None:
+    """The header of the commit frame reached the disk, its page did not in full."""
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 1)")
+    b.read("SELECT * FROM t")
+    a.write("UPDATE t SET v = 2")
+    files.content["x.db-wal"][-100] ^= 1
+    assert b.read("SELECT v FROM t") == [(1,)]
+    b.write("UPDATE t SET v = 3")
+    assert b.read("SELECT v FROM t") == [(3,)]
+    assert b.tab.status("recovered") == 0
+
+
+def test_a_wal_that_begins_under_a_kept_lease_is_seen(library: Path, files: Files) -> None:
+    a, b = Client(library, files), Client(library, files)
+    assert len(files.content["x.db-wal"]) == 0
+    b.tab.level(READ)
+    for n in range(3):
+        b.connection.file_control("main", CATCH_UP, 0)
+        assert b.connection.execute("SELECT count(*) FROM sqlite_master").get == n
+        a.write(f"CREATE TABLE t{n}(v)")
+
+
+def test_a_reader_beside_the_writer_of_its_own_tab_leaves_the_index_alone(
+    library: Path, files: Files
+) -> None:
+    """The writer's frames are in the index before they are in the file."""
+    a = Client(library, files)
+    a.tab.level(WRITE)
+    beside = a.tab.connect()
+    writer = a.connection
+    assert len(files.content["x.db-wal"]) == 0
+    writer.execute("PRAGMA cache_size = 1; CREATE TABLE s(id INTEGER PRIMARY KEY, v)")
+    writer.execute("INSERT INTO s VALUES(0, randomblob(400000))")
+    a.checkpoint()
+    a.tab.level(EXCLUSIVE)
+    writer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    a.tab.level(NONE)
+    a.tab.level(WRITE)
+    writer.file_control("main", CATCH_UP, 0)
+    writer.execute("BEGIN IMMEDIATE; UPDATE s SET v = zeroblob(399000)")
+    assert len(files.content["x.db-wal"]) > 200_000
+    beside.file_control("main", CATCH_UP, 0)
+    assert beside.execute("SELECT length(v) FROM s").get == 400_000
+    assert writer.execute("SELECT v FROM s").get == bytes(399_000)
+    writer.execute("COMMIT")
+    assert writer.execute("PRAGMA integrity_check").get == "ok"
+    assert beside.execute("SELECT v FROM s").get == bytes(399_000)
 
 
 def test_a_wal_that_vanished_drops_every_cached_page(
