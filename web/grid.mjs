@@ -148,7 +148,9 @@ export class Grid {
       button.addEventListener("click", () => {
         const { sort, descending } = this.#view;
         const again = sort === column.name;
-        this.#change({ sort: column.name, descending: again ? !descending : column.numeric });
+        // Of numbers the large ones are wanted first.
+        const next = again ? !descending : column.numeric === true;
+        this.#change({ sort: column.name, descending: next });
       });
       th.append(button);
       head.append(th);

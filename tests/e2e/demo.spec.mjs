@@ -58,6 +58,33 @@ test.describe("two tabs", () => {
     expect(said.sort()).toEqual(["3,201 films written", "3,201 films, already here"]);
   });
 
+  test("sorted by any column, and scrolled to either end", async ({ demo: [a, b] }) => {
+    await a.bringToFront();
+    const sorted = async (label, direction) => {
+      const header = a.getByRole("columnheader", { name: label });
+      await header.getByRole("button").click();
+      await expect(header).toHaveAttribute("aria-sort", direction);
+    };
+    const first = a.locator('#table tr[aria-rowindex="2"] td.title');
+    await sorted("Gross", "descending");
+    await expect(first).toHaveText("Avatar");
+    await sorted("Title", "ascending");
+    await expect(first).toHaveText("10,000 B.C.");
+    await sorted("Title", "descending");
+    await expect(first).toHaveText("Zwartboek");
+
+    // Films without a value come last, either way.
+    await sorted("Director", "ascending");
+    await first.click();
+    await press(a, "Control+End");
+    await expect(a.locator('#table tr[aria-rowindex="3202"] td.director')).toHaveText("");
+    await expect(first).toHaveCount(0);
+    await press(a, "Control+Home");
+    await expect(first).toBeVisible();
+    // Each tab has its own view.
+    await expect(b.locator('th[aria-sort="descending"]')).toHaveText("Votes");
+  });
+
   test("searched and edited by keyboard, seen in both tabs", async ({ demo: [a, b] }) => {
     await press(a, "/");
     await a.keyboard.type("tarantino pulp");
