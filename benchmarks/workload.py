@@ -3,10 +3,11 @@
 import asyncio
 import time
 
-import holdfast
 import js
 from pyodide.code import run_js
 from pyodide.ffi import create_proxy
+
+import holdfast
 
 _RAW = """async (n) => {
   const root = await navigator.storage.getDirectory();

@@ -71,7 +71,8 @@ def serve(port: int) -> None:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         print(f"Port {port} is taken; this one is free instead.", file=sys.stderr)
     with server:
-        print(f"Serving on http://127.0.0.1:{server.server_port}/", flush=True)
+        # One write, newline included: whoever waits for the line reads it in one piece.
+        print(f"Serving on http://127.0.0.1:{server.server_port}/\n", end="", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

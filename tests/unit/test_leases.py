@@ -57,15 +57,35 @@ class SimulatedLocks:
                 first.granted.set_result(True)
 
 
+class SimulatedHandles:
+    """File handles that are exclusive, as Firefox's are."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def open(self, timeout: float) -> None:
+        await asyncio.sleep(0)
+        assert self._world.handles_of is None, "another tab has the files open"
+        self._world.handles_of = self
+
+    def close(self) -> None:
+        assert self._world.handles_of is self
+        self._world.handles_of = None
+
+
 class World:
     """Tabs that hear each other."""
+
+    handles_of: SimulatedHandles | None = None
 
     def __init__(self) -> None:
         self.locks = SimulatedLocks()
         self.tabs: list[Leases] = []
         self.lost = False  # messages do not arrive
 
-    def tab(self, on_level: Callable[[Level], None] = lambda level: None) -> Leases:
+    def tab(
+        self, on_level: Callable[[Level], None] = lambda level: None, *, exclusive: bool = False
+    ) -> Leases:
         def post(what: str) -> None:
             if self.lost:
                 return
@@ -73,7 +93,8 @@ class World:
                 if other is not leases:
                     asyncio.get_running_loop().call_soon(other.wanted, what)
 
-        leases = Leases("db", self.locks, post, on_level)
+        handles = SimulatedHandles(self) if exclusive else None
+        leases = Leases("db", self.locks, post, on_level, handles)
         self.tabs.append(leases)
         return leases
 
@@ -294,3 +315,67 @@ async def test_one_writer_and_no_reader_beside_an_exclusive_lease(world: World, 
     async with asyncio.timeout(20):
         await asyncio.gather(*(work(index, tab) for index, tab in enumerate(tabs)))
     assert done == [30] * len(tabs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_exclusive_handles_are_open_in_one_tab_at_a_time(world: World, seed: int) -> None:
+    """Everything goes on as with shared ones, in turn; nobody waits for itself."""
+    choose = random.Random(seed)
+    tabs = [world.tab(exclusive=True) for _ in range(4)]
+    inside: list[Leases] = []
+    done = 0
+
+    async def stay(tab: Leases) -> None:
+        inside.append(tab)
+        for _ in range(choose.randrange(4)):
+            assert tab.level == Level.EXCLUSIVE
+            assert set(inside) == {tab}
+            await asyncio.sleep(0)
+        inside.remove(tab)
+
+    async def work(tab: Leases) -> None:
+        nonlocal done
+        for _ in range(20):
+            await tab.read(5)
+            if choose.random() < 0.3:
+                # A write beside one's own read: the lease is here already.
+                await tab.write(5)
+                assert await tab.exclusive(0)
+                await stay(tab)
+                tab.leave_write()
+            await stay(tab)
+            tab.leave_read()
+            if choose.random() < 0.5:
+                await tab.write(5)
+                await stay(tab)
+                tab.leave_write()
+            done += 1
+
+    async with asyncio.timeout(20):
+        # Two tasks in each tab, as two connections would be.
+        await asyncio.gather(*(work(tab) for tab in tabs * 2))
+    assert done == 160
+
+
+async def test_an_exclusive_keeper_hands_over_at_once(world: World) -> None:
+    a, b = world.tab(exclusive=True), world.tab(exclusive=True)
+    await a.write(1)
+    a.leave_write()
+    assert a.level == Level.EXCLUSIVE
+    async with asyncio.timeout(IDLE / 2):
+        await b.read(1)
+    assert (a.level, b.level) == (Level.NONE, Level.EXCLUSIVE)
+
+
+async def test_a_wish_that_is_heard_while_waiting_is_not_forgotten(world: World) -> None:
+    a, b, c = (world.tab(exclusive=True) for _ in range(3))
+    await a.read(1)
+    waiting = [asyncio.ensure_future(tab.read(1)) for tab in (b, c)]
+    await asyncio.sleep(0.01)
+    a.leave_read()
+    async with asyncio.timeout(IDLE / 2):
+        await waiting[0]
+        # c said what it wants before b had it.
+        b.leave_read()
+        await waiting[1]
+    c.leave_read()

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import NamedTuple
 
 from pyodide.ffi import JsException, to_js
 
 from ..errors import DatabaseBusyError, StorageUnavailableError
 from .host import host
-
-
-class OpenFiles(NamedTuple):
-    """Three numbers for the VFS, and whether other tabs can have the same files open."""
-
-    database: int
-    wal: int
-    journal: int
-    shared: bool
 
 
 class Peek(NamedTuple):
@@ -35,42 +28,75 @@ class Peek(NamedTuple):
         return self.header[18:20] == b"\x02\x02" and not self.journal
 
 
-async def open_files(folder: list[str], name: str, unsafe: bool = True) -> OpenFiles:
-    """`name` and what SQLite keeps beside it, in an OPFS folder; all or none.
+class DatabaseFiles:
+    """A database's files: the main one, its WAL, its rollback journal.
 
-    StorageUnavailableError: OPFS is missing or refused. DatabaseBusyError: another tab has an
-    exclusive handle.
+    `numbers` stand for them in the VFS. With `shared` handles every tab keeps them open; exclusive
+    ones are opened and closed with a lease (see storage/leases.py).
     """
-    if missing := host().missing():
-        raise StorageUnavailableError(
-            f"OPFS cannot be used here: {missing}. Run holdfast in a dedicated worker of a "
-            "page served by https or from localhost"
-        )
-    try:
-        opened = await host().openFiles(
-            to_js(folder), to_js([name, f"{name}-wal", f"{name}-journal"]), unsafe
-        )
-    except JsException as error:
-        if error.name == "NoModificationAllowedError":
-            raise DatabaseBusyError(
-                f"another tab has {name!r} open for itself alone ({error.message})"
-            ) from error
-        raise StorageUnavailableError(
-            f"OPFS refused to open {name!r}: {error.name}: {error.message}. Private windows and "
-            "blocked site data do that"
-        ) from error
-    database, wal, journal = opened.files
-    return OpenFiles(database, wal, journal, opened.shared)
+
+    def __init__(self, name: str, numbers: list[int], shared: bool) -> None:
+        self.name = name
+        self.numbers = numbers
+        self.shared = shared
+        self._numbers = to_js(numbers)
+
+    @classmethod
+    async def find(cls, folder: list[str], name: str, share: bool = True) -> DatabaseFiles:
+        """The files `name`, `name-wal` and `name-journal` in an OPFS folder, made where missing.
+
+        share: False asks for exclusive handles even where they could be shared.
+        StorageUnavailableError: OPFS is missing or refused.
+        """
+        if missing := host().missing():
+            raise StorageUnavailableError(
+                f"OPFS cannot be used here: {missing}. Run holdfast in a dedicated worker of a "
+                "page served by https or from localhost"
+            )
+        path = to_js(folder)
+        try:
+            shared = share and await host().canShareHandles(path)
+            names = to_js([name, f"{name}-wal", f"{name}-journal"])
+            numbers = (await host().nameFiles(path, names)).to_py()
+        except JsException as error:
+            raise _refused(name, error) from error
+        return cls(name, numbers, shared)
+
+    async def open(self, timeout: float) -> None:
+        """All handles or none. DatabaseBusyError: another tab has them, after `timeout` seconds.
+
+        A handle of a tab that died is released a moment after its locks, without an event.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                await host().openFiles(self._numbers, self.shared)
+                return
+            except JsException as error:
+                if error.name != "NoModificationAllowedError":
+                    raise _refused(self.name, error) from error
+                if time.monotonic() > deadline:
+                    raise DatabaseBusyError(
+                        f"another tab kept the files of {self.name!r} open for itself for longer "
+                        f"than {timeout:g} s ({error.message})"
+                    ) from error
+            await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        """Close the handles that are open."""
+        host().closeFiles(self._numbers)
+
+    def peek(self) -> Peek:
+        """Look into the files; under a lease."""
+        database, _, journal = self.numbers
+        return Peek(host().peek(database, 100).to_bytes(), host().size(journal))
 
 
-def close_files(opened: OpenFiles) -> None:
-    """Close the handles."""
-    host().closeFiles(to_js([opened.database, opened.wal, opened.journal]))
-
-
-def peek(opened: OpenFiles) -> Peek:
-    """Look into open files; under a lease."""
-    return Peek(host().peek(opened.database, 100).to_bytes(), host().size(opened.journal))
+def _refused(name: str, error: JsException) -> StorageUnavailableError:
+    return StorageUnavailableError(
+        f"OPFS refused to open {name!r}: {error.name}: {error.message}. Private windows and "
+        "blocked site data do that"
+    )
 
 
 async def estimate() -> tuple[bool | None, int | None, int | None]:

@@ -10,7 +10,8 @@ globalThis.holdfastHost ??= (() => {
   const ERROR = -1;
   const FULL = -2;
 
-  const handles = []; // file -> FileSystemSyncAccessHandle, or null
+  const entries = []; // file -> FileSystemFileHandle
+  const handles = []; // file -> FileSystemSyncAccessHandle, or null while it is not open
   const at = { at: 0 }; // reused: one object less for each call
   let lastError = "";
 
@@ -90,25 +91,45 @@ globalThis.holdfastHost ??= (() => {
     return at;
   }
 
-  // Opens `names` in the folder `path` (an array); all of them or none. `unsafe` asks for handles
-  // that other tabs may have too. Resolves to {files, shared}.
-  async function openFiles(path, names, unsafe) {
+  // Whether tabs can have a file open at the same time: the answer is in the handle's mode, which
+  // browsers that do not know "readwrite-unsafe" leave undefined.
+  async function canShareHandles(path) {
     const within = await folder(path, true);
-    const opened = [];
+    const name = `probe-${crypto.randomUUID()}`;
+    const file = await within.getFileHandle(name, { create: true });
     try {
-      for (const name of names) {
-        const file = await within.getFileHandle(name, { create: true });
-        opened.push(await file.createSyncAccessHandle(unsafe ? { mode: "readwrite-unsafe" } : {}));
-      }
-    } catch (error) {
-      for (const handle of opened) handle.close();
-      throw error;
+      const handle = await file.createSyncAccessHandle({ mode: "readwrite-unsafe" });
+      handle.close();
+      return handle.mode === "readwrite-unsafe";
+    } finally {
+      await within.removeEntry(name);
     }
-    return {
-      files: opened.map((handle) => handles.push(handle) - 1),
-      // Browsers that do not know the option ignore it; their handles say nothing.
-      shared: opened.every((handle) => handle.mode === "readwrite-unsafe"),
-    };
+  }
+
+  // Numbers for `names` in the folder `path` (an array); no handle is open yet.
+  async function nameFiles(path, names) {
+    const within = await folder(path, true);
+    const made = [];
+    for (const name of names) made.push(await within.getFileHandle(name, { create: true }));
+    return made.map((file) => {
+      handles.push(null);
+      return entries.push(file) - 1;
+    });
+  }
+
+  // Opens the handles of `files`; all of them or none.
+  async function openFiles(files, shared) {
+    const options = shared ? { mode: "readwrite-unsafe" } : {};
+    const opening = files.map((file) => entries[file].createSyncAccessHandle(options));
+    const settled = await Promise.allSettled(opening);
+    const failure = settled.find((result) => result.status === "rejected");
+    if (failure) {
+      for (const result of settled) result.value?.close();
+      throw failure.reason;
+    }
+    settled.forEach((result, i) => {
+      handles[files[i]] = result.value;
+    });
   }
 
   function closeFiles(files) {
@@ -193,6 +214,8 @@ globalThis.holdfastHost ??= (() => {
   const getLastError = () => lastError;
   return {
     install,
+    canShareHandles,
+    nameFiles,
     openFiles,
     closeFiles,
     peek,

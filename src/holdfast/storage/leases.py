@@ -20,6 +20,10 @@ asked after each of its transactions gives the write lease up unasked, until oth
 A kept lease that is not used for IDLE seconds is given up too, so a
 sleeping tab blocks nobody. No lock is ever stolen: a stopped tab that wakes would write over its
 successor.
+
+Where a browser's file handles are exclusive, a tab can do nothing beside another: `read` is always
+exclusive then, comes with the handles (they are opened when it is granted and closed before it is
+given up), and allows everything; `write` is not used.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ IDLE = 0.1
 
 # Under a standing wish of others, a reader beside other readers of this tab waits this long for
 # its turn at most, in seconds: it may be what one of those readers is waiting for.
-POLITE = 0.05
+POLITE = 0.01
 
 # "want" is said again at this pace, in seconds, should a message have been lost.
 REPEAT = 0.5
@@ -67,6 +71,16 @@ class LockRequest(Protocol):
         ...
 
 
+class Handles(Protocol):
+    """File handles that only one tab can have open at a time."""
+
+    async def open(self, timeout: float) -> None:
+        """DatabaseBusyError: another tab still had them open after `timeout` seconds."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class LockManager(Protocol):
     """Locks by name, among tabs; granted in the order of asking."""
 
@@ -80,6 +94,7 @@ class Leases:
 
     post(want): says "read" or "write" to the other tabs; theirs come to `wanted`.
     on_level(level): called, before anything else may happen, whenever the level changes.
+    handles: in a browser whose handles are exclusive; None where tabs can share them.
     """
 
     def __init__(
@@ -88,7 +103,9 @@ class Leases:
         locks: LockManager,
         post: Callable[[str], None],
         on_level: Callable[[Level], None],
+        handles: Handles | None = None,
     ) -> None:
+        self._handles = handles
         self._name = database
         self._locks = locks
         self._post = post
@@ -151,7 +168,7 @@ class Leases:
         """Enter a write, alone among all tabs and all connections of this one."""
         await self._take_write_turn(timeout)
         try:
-            if self._write is None:
+            if self._write is None and self._handles is None:
                 self._in_turn = self._in_turn and self._wish_heard
                 self._wish_heard = False
                 self._write = await self._request("write", exclusive=True, timeout=timeout)
@@ -182,7 +199,7 @@ class Leases:
         False if others still read after `timeout` seconds; the write goes on as it was, and
         `leave_write` ends either.
         """
-        if self._read_is_exclusive:
+        if self._level == Level.EXCLUSIVE:
             return True
         async with self._read_turn:
             if self._readers > 1 and not await self._wait_for_readers(timeout, but=1):
@@ -209,11 +226,10 @@ class Leases:
             elif self._write is not None or self._write_turn.locked():
                 # Held, or being waited for behind somebody who may have the same wish.
                 self._write_wanted = True
-        elif self._read is not None:
-            if self._readers:
-                self._read_wanted = True
-            else:
-                self._give_read()
+        elif self._read is not None and not self._readers:
+            self._give_read()
+        elif self._read is not None or (self._handles is not None and self._read_turn.locked()):
+            self._read_wanted = True
 
     def give_up_kept(self) -> None:
         """Give up what no transaction needs: the tab goes idle, hidden or away."""
@@ -244,6 +260,8 @@ class Leases:
         self._read_wanted = False
         if lock is not None:
             self._set_level()
+            if self._handles is not None:
+                self._handles.close()
             lock.release()
 
     def _used(self) -> None:
@@ -263,9 +281,19 @@ class Leases:
     # -- asking ----------------------------------------------------------------------------------
 
     async def _take_read(self, timeout: float) -> None:
-        if self._read is None:
+        if self._read is not None:
+            return
+        if self._handles is None:
             self._read = await self._request("read", exclusive=False, timeout=timeout)
-            self._set_level()
+        else:
+            lock = await self._request("read", exclusive=True, timeout=timeout)
+            try:
+                await self._handles.open(timeout)
+            except BaseException:
+                lock.release()
+                raise
+            self._read = lock
+        self._set_level()
 
     async def _take_write_turn(self, timeout: float) -> None:
         if not self._write_turn.locked():
@@ -329,6 +357,8 @@ class Leases:
     def _set_level(self) -> None:
         if self._read is None:
             level = Level.NONE
+        elif self._handles is not None:
+            level = Level.EXCLUSIVE
         elif self._write is None:
             level = Level.READ
         else:

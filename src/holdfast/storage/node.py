@@ -14,6 +14,7 @@ that name shares it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from importlib.resources import files
@@ -26,12 +27,15 @@ from .leases import Leases, Level
 
 if TYPE_CHECKING:
     from ..browser.channel import Channel
-    from ..browser.files import OpenFiles
+    from ..browser.files import DatabaseFiles
     from ..browser.locks import WebLock
     from .opfs import OpfsStorage
 
 # The folder of OPFS that all of this package's files are in.
 FOLDER = "holdfast"
+
+# False: use exclusive handles even where tabs could share them, as tests of that mode do.
+SHARE_HANDLES = True
 
 # A file control of the VFS: bring the wal-index up to date (see holdfast_vfs.c).
 CATCH_UP = 0x48460001
@@ -54,8 +58,8 @@ async def join(storage: OpfsStorage) -> Node:
     node.storages.append(storage)
     try:
         async with node.opening:
-            if node.files is None:
-                await node.open()
+            if not node.is_open:
+                await node.open(storage.busy_timeout)
     except BaseException:
         leave(storage, node)
         raise
@@ -89,74 +93,84 @@ class Node:
     """What this worker has of one database."""
 
     def __init__(self, name: str) -> None:
-        from ..browser.channel import Channel
         from ..browser.locks import WebLocks
 
         self.name = name
         self.tab = uuid.uuid4().hex
         self.locks = WebLocks()
         self.storages: list[OpfsStorage] = []
-        self.files: OpenFiles | None = None
         self.opening = asyncio.Lock()
+        self.is_open = False
         self.frames = 0
+        self.files: DatabaseFiles
+        self.leases: Leases
         self._checkpoint_at = CHECKPOINT
-        self._control: apsw.Connection | None = None
-        self._channel: Channel = Channel(f"holdfast:{name}", self._heard)
-        self._tab_lock: WebLock | None = None
+        self._control: apsw.Connection
+        self._channel: Channel
+        self._tab_lock: WebLock
         self._peers: dict[str, WebLock] = {}
         self._unsent: set[str] | None = None
         self._unsent_ddl = False
-        self.leases = Leases(f"holdfast:{name}", self.locks, self._want, self._set_level)
+        # What `close` has to give back, the last first.
+        self._undo = contextlib.ExitStack()
 
     # -- opening and closing ---------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Files, VFS and tab lock; once."""
-        from ..browser.files import open_files
+    async def open(self, timeout: float) -> None:
+        """Files, VFS, leases, channel and tab lock; all or nothing."""
+        from ..browser.channel import Channel
+        from ..browser.files import DatabaseFiles
         from ..browser.host import vfs_functions
 
-        segments = check_name(self.name)
-        self.files = await open_files([FOLDER, *segments[:-1]], segments[-1])
-        self._control = apsw.Connection(":memory:")
-        load_extension(self._control)
-        self._control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", vfs_functions())
-        self._control.execute(
-            "SELECT holdfast_vfs_add(?, ?, ?, ?)",
-            (self.name, self.files.database, self.files.wal, self.files.journal),
-        )
-        self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
-        await self._tab_lock.granted
-        self._channel.post(f"hello {self.tab}")
+        *folder, name = check_name(self.name)
+        with contextlib.ExitStack() as undo:
+            self.files = await DatabaseFiles.find([FOLDER, *folder], name, SHARE_HANDLES)
+            if self.files.shared:
+                await self.files.open(timeout)
+            undo.callback(self.files.close)
+
+            self._control = apsw.Connection(":memory:")
+            undo.callback(self._control.close, True)
+            load_extension(self._control)
+            self._control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", vfs_functions())
+            self._control.execute(
+                "SELECT holdfast_vfs_add(?, ?, ?, ?)", (self.name, *self.files.numbers)
+            )
+            undo.callback(self._control.execute, "SELECT holdfast_vfs_remove(?)", (self.name,))
+
+            self.leases = Leases(
+                f"holdfast:{self.name}",
+                self.locks,
+                self._want,
+                self._set_level,
+                None if self.files.shared else self.files,
+            )
+            undo.callback(self.leases.close)
+            self._channel = Channel(f"holdfast:{self.name}", self._heard)
+            undo.callback(self._channel.close)
+            self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
+            undo.callback(self._tab_lock.release)
+            await self._tab_lock.granted
+            self._channel.post(f"hello {self.tab}")
+            self.is_open = True
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
         """Give back what `open` took, in the reverse order."""
-        from ..browser.files import close_files
-
-        self._send()
-        self.leases.close()
-        for peer in self._peers.values():
-            peer.release()
-        self._peers.clear()
-        self._channel.close()
-        if self._control is not None:
-            self._control.execute("SELECT holdfast_vfs_remove(?)", (self.name,))
-            self._control.close(True)
-            self._control = None
-        if self.files is not None:
-            close_files(self.files)
-            self.files = None
-        if self._tab_lock is not None:
-            self._tab_lock.release()
+        if self.is_open:
+            self.is_open = False
+            self._send()
+            for peer in self._peers.values():
+                peer.release()
+            self._peers.clear()
+            self._undo.close()
 
     def status(self, what: str) -> Any:
         """holdfast_vfs_status()."""
-        if self._control is None:
-            return None
         return self._control.execute("SELECT holdfast_vfs_status(?, ?)", (self.name, what)).get
 
     def _set_level(self, level: Level) -> None:
-        if self._control is not None:
-            self._control.execute("SELECT holdfast_vfs_level(?, ?)", (self.name, int(level)))
+        self._control.execute("SELECT holdfast_vfs_level(?, ?)", (self.name, int(level)))
 
     # -- messages --------------------------------------------------------------------------------
 

@@ -51,14 +51,10 @@ class OpfsStorage(Storage):
         return self._main
 
     async def _connect_first(self) -> Connection:
-        from ..browser.files import peek
-
         node = self.node
-        assert node.files is not None
         await node.leases.read(self.busy_timeout)
         try:
-            found = peek(node.files)
-            if found.is_wal_database:
+            if node.files.peek().is_wal_database:
                 return self._connect()
         finally:
             node.leases.leave_read()
@@ -202,7 +198,7 @@ class OpfsStorage(Storage):
         persisted, usage, quota = await estimate()
         return StorageStatus(
             storage=self.kind,
-            handle_mode="shared" if node.files and node.files.shared else "exclusive",
+            handle_mode="shared" if node.files.shared else "exclusive",
             persisted=persisted,
             usage=usage,
             quota=quota,
