@@ -498,14 +498,48 @@ async def test_b8_stop_from_on_error(db: Database, recorder: Recorder) -> None:
     assert recorder.calls == [] and await leftovers(db) == []
 
 
+async def test_b8_stop_waits_for_on_error(db: Database, recorder: Recorder) -> None:
+    entered, gate, log = asyncio.Event(), asyncio.Event(), []
+
+    async def on_error(error: Exception) -> None:
+        entered.set()
+        await gate.wait()
+        log.append("told")
+
+    recorder.failures = [ZeroDivisionError()]
+    tracker = await db.triggers.track_table_diff("lists", recorder, on_error=on_error)
+    await insert(db, "a")
+    await entered.wait()
+    stopping = asyncio.create_task(tracker.stop())
+    await asyncio.sleep(0.02)
+    assert not stopping.done()
+    gate.set()
+    await stopping
+    assert log == ["told"] and recorder.calls == []
+
+
+async def test_b8_close_drops_all_in_one_transaction(open_file: Open, recorder: Recorder) -> None:
+    a, b = await open_file(), await open_file()
+    for _ in range(3):
+        await a.triggers.track_table_diff("lists", recorder)
+    # The news of the last creation is on its way still.
+    await asyncio.sleep(0.02)
+    heard: list[Any] = []
+    b._announcements.subscribe(heard.append)
+    await a.close()
+    await asyncio.sleep(0.02)
+    assert len([one for one in heard if one.ddl and one.tables]) == 1
+    assert await leftovers(b) == []
+
+
 async def test_a_stop_ends_a_long_pause(db: Database, recorder: Recorder) -> None:
-    recorder.failures = [ZeroDivisionError() for _ in range(99)]
     async with asyncio.timeout(5):
-        async with await db.triggers.track_table_diff(
-            "lists", recorder, on_error=recorder.on_error, throttle=60
-        ):
+        async with await db.triggers.track_table_diff("lists", recorder, throttle=20):
             await insert(db, "a")
-            await recorder.until(lambda: recorder.errors)
+            await recorder.until_seen(1)
+            await insert(db, "b")
+            await asyncio.sleep(0.02)
+    assert recorder.seen == [("INSERT", "a")]
 
 
 @pytest.mark.parametrize("persist", [True, False])
@@ -542,6 +576,19 @@ async def test_b9_a_dropped_source_ends_its_tracker(
             await SCHEMA.apply(tx)
     for writer in (a, b):
         await writer.execute(f"INSERT INTO {source}(id) VALUES ('{writer._origin}')")
+
+
+async def test_b9_last_words_are_delivered_first(
+    a: Database, b: Database, recorder: Recorder
+) -> None:
+    await a.execute("CREATE TABLE t(id)")
+    await a.triggers.track_table_diff("t", recorder, on_error=recorder.on_error)
+    async with b.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES ('a')")
+        await tx.execute("DROP TABLE t")
+    await recorder.until(lambda: recorder.errors)
+    assert recorder.seen == [("INSERT", "1")]
+    assert [type(error) for error in recorder.errors] == [SourceDroppedError]
 
 
 async def test_a_disposal_of_its_trigger_ends_a_tracker(
@@ -615,6 +662,29 @@ async def test_b10_a_reset_is_told_until_it_is_handled(db: Database, recorder: R
     await recorder.until(lambda: recorder.calls)
     assert recorder.calls == [[]] and recorder.resets == [True]
     assert [type(error) for error in recorder.errors] == [BacklogExceededError, ZeroDivisionError]
+
+
+async def test_b10_a_discard_at_the_last_moment(
+    a: Database, b: Database, recorder: Recorder
+) -> None:
+    """Between the look that tells the consumer and the transaction that calls it."""
+    tracker = await a.triggers.track_table_diff(
+        "lists", recorder, max_backlog=2, on_error=recorder.on_error, throttle=0
+    )
+    inbox: Any = tracker._inbox
+    look = inbox.look
+
+    async def look_and_be_overtaken() -> Any:
+        found = await look()
+        if found.last == 1:
+            await insert(b, "b", "c", "d")
+        return found
+
+    inbox.look = look_and_be_overtaken
+    await insert(b, "a")
+    await recorder.until(lambda: recorder.calls)
+    assert recorder.resets == [True]
+    assert [type(error) for error in recorder.errors] == [BacklogExceededError]
 
 
 async def test_b10_filling_costs_no_more_than_writing(db: Database, recorder: Recorder) -> None:
