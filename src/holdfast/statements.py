@@ -151,7 +151,7 @@ class Statements:
             )
         if explain:
             return self._describe(sql, True, False, [])
-        if [(apsw.SQLITE_PRAGMA, "journal_mode", None, None)] == actions:
+        if actions == [(apsw.SQLITE_PRAGMA, "journal_mode", None, None)]:
             readonly = True  # it only asks, whatever SQLite says of it
         bare = False
         for action, one, two, _within in actions:

@@ -37,7 +37,7 @@ class Writing:
     async def __aenter__(self) -> Transaction:
         database = self._database
         database._check_open(self._own)
-        await database._let_others_go()
+        await database._let_others_go(write=True)
         await database._turn.acquire()
         try:
             # It may have been closed while this waited.

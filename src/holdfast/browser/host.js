@@ -153,34 +153,38 @@ globalThis.holdfastHost ??= (() => {
     return [await navigator.storage.persisted(), usage, quota];
   }
 
-  // {granted: Promise<boolean>, release()}: release also withdraws a request that waits.
-  function request(name, exclusive, ifAvailable) {
+  // Calls back `onAnswer(id, granted, error)`, once. A request lives under its id until it is
+  // released, which also withdraws one that still waits.
+  const requests = new Map(); // id -> function that gives back or withdraws
+  let onAnswer = null;
+
+  function request(id, name, exclusive, ifAvailable) {
     const withdraw = new AbortController();
-    let done = null;
-    let over = false;
-    const granted = new Promise((resolve, reject) => {
-      const options = { mode: exclusive ? "exclusive" : "shared" };
-      if (ifAvailable) options.ifAvailable = true;
-      else options.signal = withdraw.signal;
-      navigator.locks
-        .request(name, options, (lock) => {
-          if (!lock || over) return resolve(false);
-          resolve(true);
-          return new Promise((release) => {
-            done = release;
-          });
-        })
-        .catch((error) => (over ? resolve(false) : reject(error)));
-    });
-    return {
-      granted,
-      release() {
-        over = true;
-        if (done) done();
-        else withdraw.abort();
-      },
-    };
+    const answer = (granted, error) => requests.has(id) && onAnswer(id, granted, error);
+    const options = { mode: exclusive ? "exclusive" : "shared" };
+    if (ifAvailable) options.ifAvailable = true;
+    else options.signal = withdraw.signal;
+    requests.set(id, () => withdraw.abort());
+    navigator.locks
+      .request(name, options, (lock) => {
+        if (!lock || !requests.has(id)) return answer(false, "");
+        return new Promise((release) => {
+          requests.set(id, release);
+          answer(true, "");
+        });
+      })
+      .catch((error) => answer(false, String(error)));
   }
+
+  function release(id) {
+    const end = requests.get(id);
+    requests.delete(id);
+    end?.();
+  }
+
+  const setOnAnswer = (callback) => {
+    onAnswer = callback;
+  };
 
   async function heldLocks(prefix) {
     const { held } = await navigator.locks.query();
@@ -222,6 +226,8 @@ globalThis.holdfastHost ??= (() => {
     size,
     estimate,
     request,
+    release,
+    setOnAnswer,
     heldLocks,
     channel,
     missing,

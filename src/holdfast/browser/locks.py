@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import itertools
+from collections.abc import Callable
+from functools import cache
 
-from pyodide.ffi import create_once_callable
+from pyodide.ffi import create_proxy
 
 from .host import host
+
+_ids = itertools.count(1)
+_waiting: dict[int, WebLock] = {}
+
+
+def _answered(id: int, granted: bool, error: str) -> None:
+    lock = _waiting.pop(id, None)
+    if lock is None or lock.granted.done():
+        return
+    if error:
+        lock.granted.set_exception(RuntimeError(f"the browser refused a lock: {error}"))
+    else:
+        lock.granted.set_result(granted)
+
+
+@cache
+def _functions() -> tuple[Callable[[int, str, bool, bool], None], Callable[[int], None]]:
+    """request and release, looked up once, with one callback for all answers."""
+    host().setOnAnswer(create_proxy(_answered))
+    return host().request, host().release
 
 
 class WebLock:
     """One request; `granted` becomes whether the lock is here."""
 
+    __slots__ = ("_id", "_release", "granted")
+
     def __init__(self, name: str, exclusive: bool, if_available: bool) -> None:
+        request, self._release = _functions()
         self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._request = host().request(name, exclusive, if_available)
-        self._request.granted.then(
-            create_once_callable(self._answered), create_once_callable(self._failed)
-        )
-
-    def _answered(self, granted: bool) -> None:
-        if not self.granted.done():
-            self.granted.set_result(granted)
-
-    def _failed(self, error: Any) -> None:
-        if not self.granted.done():
-            self.granted.set_exception(error)
+        self._id = next(_ids)
+        _waiting[self._id] = self
+        request(self._id, name, exclusive, if_available)
 
     def release(self) -> None:
         """Give the lock back, or withdraw the request."""
-        self._request.release()
+        _waiting.pop(self._id, None)
+        self._release(self._id)
 
 
 class WebLocks:

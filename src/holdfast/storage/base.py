@@ -88,6 +88,10 @@ class Storage(ABC):
     def end_read(self) -> None:
         """Leave a read."""
 
+    def must_wait(self, write: bool) -> bool:
+        """Whether a transaction cannot begin before the event loop has turned."""
+        return False
+
     @abstractmethod
     async def begin_write(self, connection: Connection) -> None:
         """Enter and BEGIN a write transaction, alone among all connections of the database."""

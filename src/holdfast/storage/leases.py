@@ -32,7 +32,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import DatabaseBusyError
 
@@ -89,6 +89,14 @@ class LockManager(Protocol):
     ) -> LockRequest: ...
 
 
+class _Waiting(NamedTuple):
+    """A request that was not granted yet."""
+
+    granted: asyncio.Future[bool]
+    wish: str | None
+    deadline: float
+
+
 class Leases:
     """The leases of one tab on one database, shared by its connections there.
 
@@ -126,7 +134,10 @@ class Leases:
         self._read_turn = asyncio.Lock()
         self._reader_left: asyncio.Future[None] | None = None
         self._last_used = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.Handle | None = None
+        self._waiting: list[_Waiting] = []
+        self._insist_timer: asyncio.Handle | None = None
+        self._insist_at = 0.0
         self._closed = False
 
     @property
@@ -241,8 +252,9 @@ class Leases:
     def close(self) -> None:
         """Give up everything."""
         self._closed = True
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._insist_timer):
+            if timer is not None:
+                timer.cancel()
         self._give_read()
         self._give_write()
 
@@ -320,39 +332,54 @@ class Leases:
 
     async def _request(self, what: str, *, exclusive: bool, timeout: float) -> LockRequest:
         request = self._locks.request(f"{self._name}:{what}", exclusive=exclusive)
-        granted = request.granted
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        timer: asyncio.Handle | None = None
-
-        def insist() -> None:
-            nonlocal timer
-            rest = deadline - loop.time()
-            if granted.done():
-                return
-            if rest <= 0:
-                granted.set_result(False)
-                return
-            if exclusive:
-                # Nobody keeps what a shared reader waits for, so that one need not be said.
-                self._post(what)
-            timer = loop.call_later(min(rest, REPEAT), insist)
-
-        insist()
+        # Nobody keeps what a shared reader waits for, so that one need not be said.
+        wish = what if exclusive else None
+        if wish is not None:
+            self._post(wish)
+        waiting = _Waiting(request.granted, wish, time.monotonic() + timeout)
+        self._waiting.append(waiting)
+        self._insist_within(min(timeout, REPEAT))
         try:
-            if await granted:
+            if await request.granted:
                 return request
         except BaseException:
             request.release()
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._waiting.remove(waiting)
         request.release()
         raise DatabaseBusyError(
             f"other tabs kept the {what} lease of {self._name!r} for longer than {timeout:g} s; "
             "try again, or look for a transaction that is left open"
         )
+
+    def _insist_within(self, seconds: float) -> None:
+        # One timer for all that waits: most of it is granted long before.
+        at = time.monotonic() + seconds
+        if self._insist_timer is not None:
+            if self._insist_at <= at:
+                return
+            self._insist_timer.cancel()
+        self._insist_at = at
+        self._insist_timer = asyncio.get_running_loop().call_later(seconds, self._insist)
+
+    def _insist(self) -> None:
+        """Say again what is wanted, should a message have been lost; end what took too long."""
+        self._insist_timer = None
+        now = time.monotonic()
+        soonest = REPEAT
+        for waiting in self._waiting:
+            rest = waiting.deadline - now
+            if waiting.granted.done():
+                continue
+            if rest <= 0:
+                waiting.granted.set_result(False)
+                continue
+            if waiting.wish is not None:
+                self._post(waiting.wish)
+            soonest = min(soonest, rest)
+        if self._waiting:
+            self._insist_within(soonest)
 
     def _set_level(self) -> None:
         if self._read is None:

@@ -9,6 +9,7 @@ import apsw
 from ..connection import Connection, Touched
 from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus
+from .leases import Level
 from .node import CATCH_UP, Node, check_name, join, leave, load_extension
 
 if TYPE_CHECKING:
@@ -152,6 +153,9 @@ class OpfsStorage(Storage):
 
     def end_read(self) -> None:
         self.node.leases.leave_read()
+
+    def must_wait(self, write: bool) -> bool:
+        return self.node.leases.level < (Level.WRITE if write else Level.READ)
 
     async def begin_write(self, connection: Connection) -> None:
         node = self.node
