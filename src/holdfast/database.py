@@ -259,13 +259,10 @@ class Database:
         else:
             self._idle_readers.append(connection)
 
-    async def _let_others_go(self, write: bool = False) -> None:
-        now = time.monotonic()
-        if now - self._last_yield >= SLICE:
-            # Waiting for a lease lets them go as well.
-            if not self._storage.must_wait(write):
-                await asyncio.sleep(0)
-            self._last_yield = now
+    async def _let_others_go(self) -> None:
+        if time.monotonic() - self._last_yield >= SLICE:
+            await asyncio.sleep(0)
+            self._last_yield = time.monotonic()
 
     def _check_open(self, own: bool = False) -> None:
         if self._closing and not (own and not self._closed.is_set()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,17 @@ class Writing:
     async def __aenter__(self) -> Transaction:
         database = self._database
         database._check_open(self._own)
-        await database._let_others_go(write=True)
+        waits = database._storage.write_waits()
+        if not waits:
+            await database._let_others_go()
         await database._turn.acquire()
         try:
             # It may have been closed while this waited.
             database._check_open(self._own)
             await database._storage.begin_write(database._main)
+            if waits:
+                # Others had their time; this is the beginning of ours.
+                database._last_yield = time.monotonic()
         except BaseException as error:
             database._turn.release()
             self._explain(error)

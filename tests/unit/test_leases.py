@@ -136,12 +136,22 @@ async def test_tabs_that_write_in_turn_stop_asking_each_other(world: World) -> N
         for tab in (a, b):
             await tab.write(1)
             tab.leave_write()
+    await asyncio.sleep(0)
     assert (a.level, b.level) == (Level.READ, Level.READ)
+    # What is written without letting the loop turn is written under one lease.
+    await a.write(1)
+    asked = world.locks.asked
+    for _ in range(5):
+        a.leave_write()
+        await a.write(1)
+    assert world.locks.asked == asked
+    a.leave_write()
+    await asyncio.sleep(0)
+    assert a.level == Level.READ
     # When the other has enough of it, the lease is kept again.
     await a.write(1)
     a.leave_write()
-    await a.write(1)
-    a.leave_write()
+    await asyncio.sleep(0)
     assert a.level == Level.WRITE
 
 

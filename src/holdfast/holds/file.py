@@ -40,6 +40,9 @@ class FileTriggerHoldManager:
     database_path: the database's file; aliases and symlinks of it make no difference.
     """
 
+    # No event tells that a process died, so its holds are looked at this often, in seconds.
+    watch_interval = 1.0
+
     def __init__(self, database_path: str | os.PathLike[str]) -> None:
         self.folder = Path(os.path.realpath(database_path) + "-holds")
 

@@ -88,8 +88,8 @@ class Storage(ABC):
     def end_read(self) -> None:
         """Leave a read."""
 
-    def must_wait(self, write: bool) -> bool:
-        """Whether a transaction cannot begin before the event loop has turned."""
+    def write_waits(self) -> bool:
+        """Whether a write transaction cannot begin before the event loop has turned."""
         return False
 
     @abstractmethod

@@ -200,7 +200,9 @@ class Leases:
     def _leave_write_turn(self) -> None:
         self._writing = False
         if self._write_wanted or self._in_turn:
-            self._give_write()
+            # When the loop turns: a tab that has more to write at once goes on until then, but not
+            # before others of the same tab that wait for their turn.
+            asyncio.get_running_loop().call_soon(self._give_write_if_free)
         self._write_turn.release()
         self._used()
 
@@ -242,10 +244,13 @@ class Leases:
         elif self._read is not None or (self._handles is not None and self._read_turn.locked()):
             self._read_wanted = True
 
-    def give_up_kept(self) -> None:
-        """Give up what no transaction needs: the tab goes idle, hidden or away."""
+    def _give_write_if_free(self) -> None:
         if not self._writing and not self._write_turn.locked():
             self._give_write()
+
+    def give_up_kept(self) -> None:
+        """Give up what no transaction needs: the tab goes idle, hidden or away."""
+        self._give_write_if_free()
         if not self._readers and not self._read_turn.locked():
             self._give_read()
 

@@ -154,8 +154,8 @@ class OpfsStorage(Storage):
     def end_read(self) -> None:
         self.node.leases.leave_read()
 
-    def must_wait(self, write: bool) -> bool:
-        return self.node.leases.level < (Level.WRITE if write else Level.READ)
+    def write_waits(self) -> bool:
+        return self.node.leases.level < Level.WRITE
 
     async def begin_write(self, connection: Connection) -> None:
         node = self.node

@@ -334,10 +334,16 @@ class TriggerManager:
         self._destinations.stamp(tx, touched)
 
     async def _sweep_now_and_then(self) -> None:
+        # A manager of holds that are lost without an event says how often to look.
+        interval = getattr(self._holds, "watch_interval", SWEEP_INTERVAL)
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
+            await asyncio.sleep(interval)
             try:
-                await self.sweep()
+                # Without a write transaction, as long as everybody lives.
+                strangers = self._strangers(await self._read_registry())
+                held = await self._holds.held() if strangers else frozenset()
+                if not all(self._is_held(record, held) for record in strangers):
+                    await self.sweep()
             except Exception:
                 logger.exception("orphaned triggers of %r could not be swept", self._database)
 
