@@ -513,18 +513,29 @@ async def test_p10_opening_sweeps(open_file: Open) -> None:
     assert await fresh.fetch_value("SELECT 1 FROM sqlite_master WHERE name = 'd'") is None
 
 
-async def test_p10_sweeps_now_and_then(open_file: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_p10_sweeps_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: Holds
+) -> None:
     assert holdfast.triggers.manager.SWEEP_INTERVAL == 120
     monkeypatch.setattr(holdfast.triggers.manager, "SWEEP_INTERVAL", 0.02)
-    alive = await open_file()
-    dead = await open_file()
-    await dead.triggers.create_diff_trigger("lists", "d")
-    await die(dead)
+    path = str(tmp_path / "a.db")
+    async with holdfast.open(path, schema=SCHEMA, hold_manager=holds) as alive:
+        dead = await holdfast.open(path, schema=SCHEMA, hold_manager=holds)
+        await dead.triggers.create_diff_trigger("lists", "d")
+        # While it lives, looking needs no write transaction.
+        async with dead.write_transaction():
+            holds.queries = 0
 
-    async def gone() -> bool:
-        return await leftovers(alive) == []
+            async def looked() -> bool:
+                return holds.queries > 2
 
-    await eventually(gone)
+            await eventually(looked)
+        await die(dead)
+
+        async def gone() -> bool:
+            return await leftovers(alive) == []
+
+        await eventually(gone)
 
 
 async def test_p10_never_drops_what_is_held(a: Database, b: Database) -> None:

@@ -399,6 +399,7 @@ async def test_b7_no_wake_up_is_lost(open_file: Open, recorder: Recorder) -> Non
     db = await open_file()
     tracker = await db.triggers.track_table_diff("lists", recorder)
     other = apsw.Connection(db.name)
+    other.set_busy_timeout(5000)
     other.execute("INSERT INTO lists(id) VALUES ('a')")
     other.close()
     assert await recorder.until_seen(1) == [("INSERT", "a")]
