@@ -262,14 +262,19 @@ async def test_b4_text_from_a_json_function_is_text(db: Database) -> None:
     assert row["value"] == {"id": "[1]", "name": '[{"a":null}]'}
 
 
-@pytest.mark.parametrize("columns", [600, 1999])
-async def test_b4_many_columns(db: Database, columns: int) -> None:
-    names = [f"c{number}" for number in range(columns)]
-    await db.execute(f"CREATE TABLE t({', '.join(names)})")
-    (row, _) = await records(
-        db, "t", "INSERT INTO t(c0, c598) VALUES (1, 2)", "UPDATE t SET c3 = 4", only_changed=True
-    )
-    assert row["value"] == dict.fromkeys(names) | {"c0": 1, "c598": 2}
+async def test_b4_many_columns() -> None:
+    names = [f"c{number}" for number in range(1999)]
+    async with holdfast.open("wide", storage="memory") as db:
+        await db.execute(f"CREATE TABLE t({', '.join(names)})")
+        insert, update = await records(
+            db,
+            "t",
+            "INSERT INTO t(c0, c598) VALUES (1, 2)",
+            "UPDATE t SET c3 = 4",
+            only_changed=True,
+        )
+    assert insert["value"] == dict.fromkeys(names) | {"c0": 1, "c598": 2}
+    assert update["value"] == insert["value"] | {"c3": 4}
 
 
 async def test_b4_many_columns_of_a_view(tmp_path: Path) -> None:
