@@ -14,6 +14,9 @@ from .statements import Statement, Statements
 # was inserted or the table has no rowids.
 Touched = dict[str, int | None]
 
+# Results whose column names are remembered.
+_KEPT = 500
+
 
 class HookedChanges:
     """Collects what a connection wrote by SQLite's update hook, called for each row.
@@ -63,20 +66,23 @@ class Connection:
             check_parameters(params)
         cursor = self.raw.execute(sql, params)
         try:
-            description = cursor.get_description()
-        except apsw.ExecutionCompleteError:
-            return []
-        columns = self._columns.get(description)
-        if columns is None:
-            columns = tuple(column[0] for column in description)
-            if len(self._columns) > 500:
-                self._columns.clear()
-            self._columns[description] = columns
-        if one:
-            first = [Row(columns, values) for values in (cursor.fetchone(),) if values is not None]
-            cursor.close()
-            return first
-        return [Row(columns, values) for values in cursor]
+            try:
+                description = cursor.get_description()
+            except apsw.ExecutionCompleteError:
+                return []
+            columns = self._columns.get(description)
+            if columns is None:
+                columns = tuple(column[0] for column in description)
+                if len(self._columns) > _KEPT:
+                    self._columns.clear()
+                self._columns[description] = columns
+            if not one:
+                return [Row(columns, values) for values in cursor]
+            first = cursor.fetchone()
+            return [] if first is None else [Row(columns, first)]
+        finally:
+            # A statement that is left in the middle, by an error too, would keep its read open.
+            cursor.close(True)
 
     def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """Run it to its end."""

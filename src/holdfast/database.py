@@ -203,14 +203,15 @@ class Database:
                 # The snapshot is taken by the first read, so there must be one.
                 connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
                 transaction = Transaction(self, connection, writable=False)
+                transaction.leave = connection.close
                 self._open_transactions.add(transaction)
                 try:
                     yield transaction
                     transaction.check_ended()
                 finally:
                     self._open_transactions.discard(transaction)
-                    transaction.end()
-                    if connection.raw.in_transaction:
+                    if transaction.is_open:
+                        transaction.end()
                         connection.run("ROLLBACK")
             finally:
                 self._storage.end_read()
@@ -269,12 +270,15 @@ class Database:
             raise DatabaseClosedError(
                 f"the database {self.name!r} is closed; open it again with holdfast.open()"
             )
+        self._check_not_inside("this would wait")
+
+    def _check_not_inside(self, what: str) -> None:
         for transaction in write_transactions.get():
             if transaction.owner is self and transaction.is_open:
                 raise NestedTransactionError(
-                    f"this would wait for the write transaction of {self.name!r} that it is "
-                    "called in; use the methods of that transaction (or of the handler's "
-                    "ctx.transaction)"
+                    f"{what} for the write transaction of {self.name!r} that it is called in; use "
+                    "the methods of that transaction (or of the handler's ctx.transaction), or "
+                    "call it outside"
                 )
 
     # -- changes ---------------------------------------------------------------------------------
@@ -375,8 +379,9 @@ class Database:
 
         Open transactions are rolled back (their users get DatabaseClosedError), handlers in
         flight are waited for, this connection's triggers are disposed of and their holds
-        released.
+        released. NestedTransactionError: inside a write transaction of this database, or a handler.
         """
+        self._check_not_inside("close() would wait")
         if self._close_done is not None:
             await asyncio.shield(self._close_done)
             return
@@ -388,11 +393,10 @@ class Database:
             self._close_done.set_result(None)
 
     async def _close(self) -> None:
+        # Their users may be waiting for anything, so what they hold is taken back from them.
         for transaction in list(self._open_transactions):
             transaction.end("was rolled back, because the database was closed")
-            connection = transaction._engine
-            if connection.raw.in_transaction:
-                connection.run("ROLLBACK")
+            transaction.leave()
         self._announcements.deliver(Announcement(None, remote=False))
         try:
             await self.triggers.close()

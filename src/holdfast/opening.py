@@ -75,7 +75,7 @@ class open:
         database = Database(
             storage,
             connection,
-            self._schema or Schema([]),
+            self._schema or Schema.undeclared(),
             storage.persists_triggers if persists is None else persists,
             self._hold_manager or storage.default_hold_manager(),
         )

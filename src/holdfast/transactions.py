@@ -48,6 +48,8 @@ class Transaction:
         self.committed = False
         self._open = True
         self._why_ended = "has ended; use it inside its `async with` block only"
+        # Set by what opened it: gives back all that it holds, once; for close().
+        self.leave: Callable[[], object] = lambda: None
         self._on_commit: list[Callback] = []
         self._on_rollback: list[Callback] = []
         self._savepoints = 0

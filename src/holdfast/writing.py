@@ -27,11 +27,12 @@ class Writing:
     own: holdfast's own, allowed while the database is closing.
     """
 
-    __slots__ = ("_database", "_outer", "_own", "_transaction")
+    __slots__ = ("_database", "_left", "_outer", "_own", "_transaction")
 
     def __init__(self, database: Database, own: bool = False) -> None:
         self._database = database
         self._own = own
+        self._left = False
         self._transaction: Transaction
         self._outer: tuple[Transaction, ...]
 
@@ -52,8 +53,11 @@ class Writing:
         except BaseException as error:
             database._turn.release()
             self._explain(error)
+            if isinstance(error, Exception):
+                database._check_open(self._own)
             raise
         transaction = Transaction(database, database._main, writable=True)
+        transaction.leave = self._leave
         self._transaction = transaction
         self._outer = write_transactions.get()
         write_transactions.set((*self._outer, transaction))
@@ -79,6 +83,8 @@ class Writing:
         except apsw.FullError as full:
             self._explain(full)
         finally:
+            # Not a token's reset: the block may be left in another context than it was entered in.
+            write_transactions.set(self._outer)
             ddl = self._leave()
             if transaction.committed and (touched or ddl):
                 self._announce(frozenset(touched), ddl)
@@ -98,10 +104,11 @@ class Writing:
         return touched
 
     def _leave(self) -> bool:
-        """Give everything back; whether the schema changed."""
+        """Give everything back, once; whether the schema changed."""
+        if self._left:
+            return False
+        self._left = True
         database, main, transaction = self._database, self._database._main, self._transaction
-        # Not a token's reset: the block may be left in another context than it was entered in.
-        write_transactions.set(self._outer)
         database._open_transactions.discard(transaction)
         transaction.end()
         if not transaction.committed:

@@ -379,6 +379,52 @@ async def test_iterators_end_when_the_database_is_closed(db: Database) -> None:
 # -- life -----------------------------------------------------------------------------------------
 
 
+async def test_closing_waits_for_no_user_of_a_transaction(db: Database) -> None:
+    """Whoever is inside one may be waiting for something that never comes."""
+    inside = asyncio.Event()
+
+    async def write() -> None:
+        async with db.write_transaction() as tx:
+            await tx.execute("INSERT INTO t VALUES(1, 1)")
+            inside.set()
+            await asyncio.Event().wait()
+
+    async def read() -> None:
+        async with db.read_transaction():
+            await asyncio.Event().wait()
+
+    async def queue() -> None:
+        await inside.wait()
+        await db.execute("DELETE FROM t")
+
+    tasks = [asyncio.create_task(each()) for each in (read, write, queue)]
+    await inside.wait()
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(db.close(), 5)
+    with pytest.raises(DatabaseClosedError):
+        await tasks[2]
+    for task in tasks[:2]:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_close_inside_a_transaction_says_that_it_would_wait_for_it(db: Database) -> None:
+    async with db.write_transaction() as tx:
+        with pytest.raises(NestedTransactionError, match="close"):
+            await asyncio.wait_for(db.close(), 2)
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+    assert await db.fetch_value("SELECT count(*) FROM t") == 1
+
+
+async def test_rows_that_cannot_be_read_leave_no_statement_open(db: Database) -> None:
+    await db.execute("INSERT INTO t VALUES(1, CAST(x'ff' AS TEXT)), (2, 'b')")
+    for fetch in (db.fetch_all, db.fetch_one):
+        with pytest.raises(UnicodeDecodeError):
+            await fetch("SELECT v FROM t ORDER BY id")
+    await db.execute("DROP TABLE t")
+
+
 async def test_closing_rolls_back_what_is_open(db: Database) -> None:
     async def work() -> None:
         async with db.write_transaction() as tx:
@@ -443,6 +489,16 @@ async def test_two_connections_of_one_file(path: str, tmp_path: Path) -> None:
                 b._storage.busy_timeout = 0.05
                 with pytest.raises(DatabaseBusyError, match="busy"):
                     await b.execute("INSERT INTO t VALUES(3)")
+
+
+async def test_opening_without_a_schema_leaves_the_views_of_others(path: str) -> None:
+    schema = holdfast.Schema([holdfast.Table("lists", [holdfast.Column.text("name")])])
+    async with holdfast.open(path, schema=schema) as a:
+        await a.execute("INSERT INTO lists(id, name) VALUES('1', 'x')")
+        async with holdfast.open(path) as b:
+            assert await b.fetch_all("SELECT * FROM lists") == [("1", "x")]
+            await b.execute("UPDATE lists SET name = 'y'")
+        assert await a.fetch_value("SELECT name FROM lists") == "y"
 
 
 async def test_a_change_that_nobody_announced_is_found(

@@ -260,6 +260,9 @@ class Leases:
         for timer in (self._idle_timer, self._insist_timer):
             if timer is not None:
                 timer.cancel()
+        for waiting in self._waiting:
+            if not waiting.granted.done():
+                waiting.granted.set_result(False)
         self._give_read()
         self._give_write()
 

@@ -152,7 +152,9 @@ class OpfsStorage(Storage):
             raise
 
     def end_read(self) -> None:
-        self.node.leases.leave_read()
+        # Closed under a reader, the node is gone with its leases.
+        if self._node is not None:
+            self._node.leases.leave_read()
 
     def write_waits(self) -> bool:
         return self.node.leases.level < Level.WRITE
