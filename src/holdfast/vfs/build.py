@@ -54,7 +54,8 @@ def build_wasm(output: Path, compiler: str | None = None) -> None:
         headers = find_headers()
         for name in HEADERS:
             shutil.copy(headers / name, work / name)
-        shutil.copy(SOURCE, work / SOURCE.name)
+        for part in (SOURCE, *SOURCE.parent.glob("*.h")):
+            shutil.copy(part, work / part.name)
         module = work / "module.wasm"
         if compiler == "emcc":
             _compile_with_emcc(work, module)

@@ -1,0 +1,69 @@
+/*
+** Appends to the WAL, gathered so that a transaction's frames go out in one
+** host call. Invariant: nothing is gathered while no write lock is held, nor
+** after a commit frame: an error of the host still reaches SQLite in time to
+** roll back.
+*/
+static u32 get32(const u8 *p) {
+  return ((u32)p[0] << 24) | ((u32)p[1] << 16) | ((u32)p[2] << 8) | p[3];
+}
+
+static int host_write(int file, const void *from, int n, i64 at) {
+  int written = host.write(file, from, n, (double)at);
+  if (written == n) return SQLITE_OK;
+  return written == HOST_ERROR ? SQLITE_IOERR_WRITE : SQLITE_FULL;
+}
+
+static int append_push(Node *node) {
+  int n = node->append_length;
+  if (n == 0) return SQLITE_OK;
+  node->append_length = 0;
+  node->append_commit = 0;
+  return host_write(node->file[FILE_WAL], node->append, n, node->append_at);
+}
+
+static int append_write(Node *node, const void *from, int n, i64 at) {
+  int rc;
+  int is_header = n == FRAME_HEADER;
+  if (at == 0 && n == WAL_HEADER) {
+    node->page_size = (int)get32((const u8 *)from + 8);
+    node->append_next = -1;
+  }
+  /* A frame that is written again inside its transaction, or a checksum that
+  ** is mended: goes out directly, behind what was gathered before it. */
+  if (node->append_next >= 0 ? at != node->append_next : !is_header) {
+    rc = append_push(node);
+    return rc ? rc : host_write(node->file[FILE_WAL], from, n, at);
+  }
+  if (!node->append) {
+    node->append = sqlite3_malloc(APPEND_ROOM);
+    if (!node->append) return SQLITE_NOMEM;
+  }
+  if (node->append_length + n > APPEND_ROOM) {
+    int commit = node->append_commit;
+    rc = append_push(node);
+    if (rc) return rc;
+    node->append_commit = commit;
+  }
+  if (node->append_length == 0) node->append_at = at;
+  memcpy(node->append + node->append_length, from, n);
+  node->append_length += n;
+  node->append_next = at + n;
+  if (is_header) {
+    node->append_commit = get32((const u8 *)from + 4) != 0;
+  } else if (node->append_commit) {
+    /* The commit frame is whole. It must not wait: without xSync
+    ** (synchronous=normal) nothing else would send it, and an error here is
+    ** the last that SQLite can still turn into a rollback. */
+    return append_push(node);
+  }
+  return SQLITE_OK;
+}
+
+/* The write lock is given up: whatever is gathered belongs to a transaction
+** that was rolled back. */
+static void append_forget(Node *node) {
+  node->append_length = 0;
+  node->append_commit = 0;
+  node->append_next = -1;
+}
