@@ -66,6 +66,11 @@ class Column:
 
     def __post_init__(self) -> None:
         check_name(self.name, "the name of a column")
+        if fold(self.name) in ("true", "false"):
+            raise ValueError(
+                f"SQLite does not give a column of a view the name {self.name!r}, even in quotes; "
+                "choose another"
+            )
         if self.type not in TYPES:
             raise ValueError(
                 f"column {self.name!r} has the type {self.type!r}; use {', '.join(TYPES)}"
