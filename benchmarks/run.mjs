@@ -56,6 +56,8 @@ const rows = [
   ["raw: read 4 KiB", "µs"],
   ["point read, fetch_one by primary key", "µs"],
   ["two tabs, alternating writes: each", "ms"],
+  ["share of them that followed the other tab", "%"],
+  ["two tabs, each write on a message: each", "ms"],
   ["two tabs, writing at once: each", "ms"],
 ];
 
@@ -67,15 +69,14 @@ async function measure(context, origin) {
   const found = Object.fromEntries(rows.map(([name]) => [name, []]));
   for (let round = 0; round < rounds; round += 1) {
     const one = await a("await alone()");
-    const [alternating, atOnce] = [[], []];
-    for (const [into, call] of [
-      [alternating, (me) => `await alternate(${me})`],
-      [atOnce, () => "await at_once()"],
-    ]) {
-      into.push(...(await Promise.all([a(call(0)), b(call(1))])));
-    }
+    const both = (call) => Promise.all([a(call(0)), b(call(1))]);
+    const alternating = await both((me) => `await alternate(${me})`);
+    const onMessage = await both((me) => `await ping_pong(${me})`);
+    const atOnce = await both(() => "await at_once()");
     const two = {
-      "two tabs, alternating writes: each": median(alternating),
+      "two tabs, alternating writes: each": median(alternating.map(([each]) => each)),
+      "share of them that followed the other tab": 100 * median(alternating.map(([, share]) => share)),
+      "two tabs, each write on a message: each": median(onMessage),
       "two tabs, writing at once: each": median(atOnce),
     };
     for (const [name, value] of Object.entries({ ...one, ...two })) found[name].push(value);

@@ -37,6 +37,7 @@ async def prepare():
     await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, a INTEGER, b TEXT)")
     await db.execute("CREATE TABLE IF NOT EXISTS c(id INTEGER PRIMARY KEY, n INTEGER)")
     await db.execute("INSERT OR IGNORE INTO c VALUES(1, 0)")
+    await db.execute("CREATE TABLE IF NOT EXISTS log(id INTEGER PRIMARY KEY, who INTEGER)")
     # Turns pass from tab to tab on a channel of the benchmark's own.
     turn = asyncio.Event()
     turns = js.BroadcastChannel.new("bench-turns")
@@ -75,7 +76,25 @@ async def alone():
 
 
 async def alternate(me, n=100):
-    """Milliseconds of one write when two tabs write in strict turn, the message included."""
+    """Milliseconds of one write when two tabs take turns: each lets go after every write.
+
+    Of both tabs' writes together; and how many of them followed one of the other tab.
+    """
+    start = time.perf_counter()
+    for _ in range(n):
+        await db.execute("INSERT INTO log(who) VALUES(?)", (me,))
+        await asyncio.sleep(0)
+    each = (time.perf_counter() - start) / (2 * n) * 1e3
+    switches = await db.fetch_value(
+        "SELECT avg(who <> before) FROM (SELECT who, lag(who) OVER (ORDER BY id) AS before "
+        "FROM log ORDER BY id DESC LIMIT ?)",
+        (n,),
+    )
+    return [each, switches]
+
+
+async def ping_pong(me, n=100):
+    """Milliseconds of one write when each waits for a message of the other, which it includes."""
     if me == 0:
         await asyncio.sleep(0.2)  # both have begun; the first turn is ours
         turn.set()
