@@ -13,10 +13,8 @@ globalThis.holdfastHost ??= (() => {
   const entries = []; // file -> FileSystemFileHandle
   const handles = []; // file -> FileSystemSyncAccessHandle, or null while it is not open
   const at = { at: 0 }; // reused: one object less for each call
-  let lastError = "";
 
   function failed(error) {
-    lastError = `${error.name}: ${error.message}`;
     return error.name === "QuotaExceededError" ? FULL : ERROR;
   }
 
@@ -215,7 +213,6 @@ globalThis.holdfastHost ??= (() => {
     return "";
   }
 
-  const getLastError = () => lastError;
   return {
     install,
     canShareHandles,
@@ -231,6 +228,5 @@ globalThis.holdfastHost ??= (() => {
     heldLocks,
     channel,
     missing,
-    getLastError,
   };
 })();
