@@ -132,23 +132,20 @@ class OpfsStorage(Storage):
     # -- access ----------------------------------------------------------------------------------
 
     def begin_read_now(self, connection: Connection) -> bool:
-        leases = self.node.leases
-        if not leases.read_now():
+        if not self.node.leases.read_now():
             return False
-        try:
-            connection.raw.file_control("main", CATCH_UP, 0)
-        except BaseException:
-            leases.leave_read()
-            raise
+        self._catch_up_reader(connection)
         return True
 
     async def begin_read(self, connection: Connection) -> None:
-        leases = self.node.leases
-        await leases.read(self.busy_timeout)
+        await self.node.leases.read(self.busy_timeout)
+        self._catch_up_reader(connection)
+
+    def _catch_up_reader(self, connection: Connection) -> None:
         try:
             connection.raw.file_control("main", CATCH_UP, 0)
         except BaseException:
-            leases.leave_read()
+            self.end_read()
             raise
 
     def end_read(self) -> None:

@@ -25,10 +25,7 @@ static int append_push(Node *node) {
 static int append_write(Node *node, const void *from, int n, i64 at) {
   int rc;
   int is_header = n == FRAME_HEADER;
-  if (at == 0 && n == WAL_HEADER) {
-    node->page_size = (int)get32((const u8 *)from + 8);
-    node->append_next = -1;
-  }
+  if (at == 0 && n == WAL_HEADER) node->append_next = -1;
   /* A frame that is written again inside its transaction, or a checksum that
   ** is mended: goes out directly, behind what was gathered before it. */
   if (node->append_next >= 0 ? at != node->append_next : !is_header) {

@@ -52,7 +52,6 @@ struct Node {
   i64 append_at;       /* where the first gathered byte belongs */
   i64 append_next;     /* end of the run; -1: any frame header starts one */
   int append_commit;   /* the last gathered header is a commit frame's */
-  int page_size;       /* as the WAL header says; 0: unknown */
   /* for status and for tests */
   int caught_up, recovered;
 };
