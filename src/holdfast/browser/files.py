@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyodide.ffi import JsException, to_js
 
@@ -40,6 +40,7 @@ class DatabaseFiles:
         self.numbers = numbers
         self.shared = shared
         self._numbers = to_js(numbers)
+        self._closing: Any = None
 
     @classmethod
     async def find(cls, folder: list[str], name: str, share: bool = True) -> DatabaseFiles:
@@ -83,19 +84,37 @@ class DatabaseFiles:
             await asyncio.sleep(0.005)
 
     def close(self) -> None:
-        """Close the handles that are open."""
-        host().closeFiles(self._numbers)
+        """Close the handles that are open: exclusive ones at once, shared ones by `closed`."""
+        if self.shared:
+            self._closing = host().closePresent(self._numbers)
+        else:
+            host().closeFiles(self._numbers)
+
+    async def closed(self) -> None:
+        """After `close`: they are."""
+        if self._closing is not None:
+            await self._closing
 
     def peek(self) -> Peek:
         """Look into the files; under a lease."""
         database, _, journal = self.numbers
         return Peek(host().peek(database, 100).to_bytes(), host().size(journal))
 
+    async def still_there(self) -> bool:
+        """Whether the open files are still the ones of their names; under a lease.
+
+        They are not after the site's data was cleared.
+        """
+        return bool(await host().stillThere(to_js(self.numbers[:2])))
+
 
 def _refused(name: str, error: JsException) -> StorageUnavailableError:
+    if error.name == "InvalidStateError":
+        why = "The site's data was cleared; close every page of the site, and load it again"
+    else:
+        why = "Private windows and blocked site data do that"
     return StorageUnavailableError(
-        f"OPFS refused to open {name!r}: {error.name}: {error.message}. Private windows and "
-        "blocked site data do that"
+        f"OPFS refused to open {name!r}: {error.name}: {error.message.rstrip('.')}. {why}"
     )
 
 

@@ -146,6 +146,43 @@ globalThis.holdfastHost ??= (() => {
 
   const size = (file) => handles[file].getSize();
 
+  // Whether the open `files` are what their folder has under their names. After the site's data
+  // was cleared handles work on, into files that nobody else will ever see.
+  async function stillThere(files) {
+    for (const file of files) {
+      let named;
+      try {
+        named = await entries[file].createSyncAccessHandle({ mode: "readwrite-unsafe" });
+      } catch (error) {
+        if (["NotFoundError", "InvalidStateError"].includes(error.name)) return false;
+        throw error;
+      }
+      try {
+        if (!handles[file]) return true; // closed meanwhile: nothing can be lost any more
+        if (!sameStart(named, handles[file]) && !sameStart(named, handles[file])) return false;
+      } finally {
+        named.close();
+      }
+    }
+    return true;
+  }
+
+  // Chromium never answers the close of a handle whose file was cleared away, and the worker would
+  // wait for it for ever: such handles are left to end with the worker.
+  async function closePresent(files) {
+    if (await stillThere(files.slice(0, 2))) closeFiles(files);
+  }
+
+  // Twice asked, for another tab may write between the two reads.
+  function sameStart(one, other) {
+    const [left, right] = [one, other].map((handle) => {
+      const bytes = new Uint8Array(100); // a database's header; a WAL's is 32 bytes
+      const n = handle.read(bytes.subarray(0, Math.min(100, handle.getSize())), { at: 0 });
+      return bytes.subarray(0, n);
+    });
+    return left.length === right.length && left.every((byte, i) => byte === right[i]);
+  }
+
   async function estimate() {
     const { usage, quota } = await navigator.storage.estimate();
     return [await navigator.storage.persisted(), usage, quota];
@@ -219,8 +256,10 @@ globalThis.holdfastHost ??= (() => {
     nameFiles,
     openFiles,
     closeFiles,
+    closePresent,
     peek,
     size,
+    stillThere,
     estimate,
     request,
     release,

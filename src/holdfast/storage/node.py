@@ -9,6 +9,9 @@ that name shares it.
     commit <ddl> <tables>  transactions were committed: "1" or "0", and a JSON list of tables
     hello <tab>            this tab opened the database; others answer
     here <tab>             the answer: watch my tab lock, as I watch yours
+
+A tab's id begins with the number of this protocol (files, locks and messages), so that pages of
+different versions of this package notice each other by their tab locks and do not mix.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import uuid
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -23,13 +27,17 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ..connection import Connection
+from ..errors import StorageUnavailableError
 from .leases import Leases, Level
+from .presence import SOON, Presence
 
 if TYPE_CHECKING:
     from ..browser.channel import Channel
     from ..browser.files import DatabaseFiles
     from ..browser.locks import WebLock
     from .opfs import OpfsStorage
+
+logger = logging.getLogger("holdfast")
 
 # The folder of OPFS that all of this package's files are in.
 FOLDER = "holdfast"
@@ -39,6 +47,9 @@ SHARE_HANDLES = True
 
 # A file control of the VFS: bring the wal-index up to date (see holdfast_vfs.c).
 CATCH_UP = 0x48460001
+
+# What tabs must agree on to share a database: the locks, the messages and what the files mean.
+PROTOCOL = 1
 
 # Frames in the WAL from which a writer tries to checkpoint, and from which it waits for readers.
 CHECKPOINT = 1000
@@ -61,17 +72,17 @@ async def join(storage: OpfsStorage) -> Node:
             if not node.is_open:
                 await node.open(storage.busy_timeout)
     except BaseException:
-        leave(storage, node)
+        await leave(storage, node)
         raise
     return node
 
 
-def leave(storage: OpfsStorage, node: Node) -> None:
+async def leave(storage: OpfsStorage, node: Node) -> None:
     """The storage is closed; the last one closes the node."""
     node.storages.remove(storage)
     if not node.storages:
         del _nodes[node.name]
-        node.close()
+        await node.close()
 
 
 def check_name(name: str) -> list[str]:
@@ -96,7 +107,7 @@ class Node:
         from ..browser.locks import WebLocks
 
         self.name = name
-        self.tab = uuid.uuid4().hex
+        self.tab = f"{PROTOCOL}-{uuid.uuid4().hex}"
         self.locks = WebLocks()
         self.storages: list[OpfsStorage] = []
         self.opening = asyncio.Lock()
@@ -104,6 +115,7 @@ class Node:
         self.frames = 0
         self.files: DatabaseFiles
         self.leases: Leases
+        self.presence: Presence
         self._checkpoint_at = CHECKPOINT
         self._control: apsw.Connection
         self._channel: Channel
@@ -146,16 +158,19 @@ class Node:
                 None if self.files.shared else self.files,
             )
             undo.callback(self.leases.close)
+            self.presence = Presence(self.name, self.files, self.leases)
+            undo.callback(self.presence.close)
             self._channel = Channel(f"holdfast:{self.name}", self._heard)
             undo.callback(self._channel.close)
             self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
             undo.callback(self._tab_lock.release)
             await self._tab_lock.granted
+            await self._check_versions()
             self._channel.post(f"hello {self.tab}")
             self.is_open = True
             self._undo = undo.pop_all()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back what `open` took, in the reverse order."""
         if self.is_open:
             self.is_open = False
@@ -164,6 +179,29 @@ class Node:
                 peer.release()
             self._peers.clear()
             self._undo.close()
+            await self.files.closed()
+
+    async def tabs(self) -> list[str]:
+        """The ids of the tabs that have the database open."""
+        from ..browser.locks import held
+
+        start = self.tab_lock_prefix
+        found = [name.removeprefix(start) for name in await held(start)]
+        # With a colon it is a lock of another database, whose name goes on like ours.
+        return [tab for tab in found if ":" not in tab]
+
+    async def _check_versions(self) -> None:
+        """StorageUnavailableError: a page with another version of this package has it open.
+
+        Asked while this tab's own lock is held, so the later of two sees the earlier.
+        """
+        others = {tab.partition("-")[0] for tab in await self.tabs()} - {str(PROTOCOL)}
+        if others:
+            raise StorageUnavailableError(
+                f"{self.name!r} is open in a page with another version of holdfast (its protocol "
+                f"is {', '.join(sorted(others))}, the one here is {PROTOCOL}). Reload that page, "
+                "or close it, and open the database again"
+            )
 
     def status(self, what: str) -> Any:
         """holdfast_vfs_status()."""
@@ -192,6 +230,7 @@ class Node:
         elif word == "hello":
             self._channel.post(f"here {self.tab}")
             self._watch(rest)
+            self.presence.look_within(0)
         elif word == "here":
             self._watch(rest)
 
@@ -225,6 +264,7 @@ class Node:
             asyncio.get_running_loop().call_soon(self._send)
         self._unsent |= tables
         self._unsent_ddl = self._unsent_ddl or ddl
+        self.presence.look_within(SOON)
 
     def _send(self) -> None:
         if self._unsent is not None:
@@ -244,7 +284,14 @@ class Node:
             self._checkpoint_at = self.frames + CHECKPOINT // 10
             return
         connection.raw.file_control("main", CATCH_UP, 0)
-        connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        try:
+            connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            # The database file cannot grow, and all of it is still in the WAL. The transaction
+            # may be the one that frees space.
+            logger.warning("no space for a checkpoint of %r; it is tried again later", self.name)
+            self._checkpoint_at = self.frames + CHECKPOINT // 10
+            return
         self._checkpoint_at = CHECKPOINT
 
     @property

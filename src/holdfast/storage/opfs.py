@@ -56,6 +56,7 @@ class OpfsStorage(Storage):
         await node.leases.read(self.busy_timeout)
         try:
             if node.files.peek().is_wal_database:
+                self._check_wal()
                 return self._connect()
         finally:
             node.leases.leave_read()
@@ -70,6 +71,14 @@ class OpfsStorage(Storage):
             return self._connect()
         finally:
             node.leases.leave_write()
+
+    def _check_wal(self) -> None:
+        if self.node.status("foreign") == 1:
+            raise NotADatabaseError(
+                f"the WAL beside {self.name!r} was written for another database: replaying it "
+                "would destroy this one. Both were left as they are; put the right WAL there, or "
+                "remove it"
+            )
 
     def _connect(self) -> Connection:
         try:
@@ -122,7 +131,7 @@ class OpfsStorage(Storage):
     async def close(self) -> None:
         node, self._node = self._node, None
         if node is not None:
-            leave(self, node)
+            await leave(self, node)
 
     def default_hold_manager(self) -> TriggerHoldManager:
         from ..holds import NavigatorTriggerHoldManager
@@ -158,6 +167,7 @@ class OpfsStorage(Storage):
 
     async def begin_write(self, connection: Connection) -> None:
         node = self.node
+        node.presence.check()
         await node.leases.write(self.busy_timeout)
         try:
             if node.wants_checkpoint:
@@ -195,7 +205,6 @@ class OpfsStorage(Storage):
 
     async def status(self) -> StorageStatus:
         from ..browser.files import estimate
-        from ..browser.locks import held
 
         node = self.node
         persisted, usage, quota = await estimate()
@@ -206,5 +215,5 @@ class OpfsStorage(Storage):
             usage=usage,
             quota=quota,
             wal_frames=node.status("frames"),
-            tabs=len(await held(node.tab_lock_prefix)),
+            tabs=len(await node.tabs()),
         )

@@ -34,6 +34,7 @@
 **   node.h        the host's functions; what a tab has of a database
 **   append.h      appends to the WAL, gathered
 **   wal_index.h   catch-up
+**   foreign.h     whether a WAL is of another database
 **   changes.h     which tables a transaction wrote
 **   this file     files, locks, the VFS, the SQL functions that set it up
 */
@@ -60,6 +61,7 @@ enum { FILE_DB, FILE_WAL, FILE_JOURNAL, FILE_KINDS };
 #include "node.h"
 #include "append.h"
 #include "wal_index.h"
+#include "foreign.h"
 #include "changes.h"
 
 /* ---- files -------------------------------------------------------------- */
@@ -427,8 +429,9 @@ static void sql_level(sqlite3_context *context, int n, sqlite3_value **values) {
 }
 
 /* holdfast_vfs_status(name, what): 'level', 'frames', 'caught_up' (times that
-** frames of others were entered) or 'recovered' (times that the wal-index was
-** given up for SQLite's recovery). */
+** frames of others were entered), 'recovered' (times that the wal-index was
+** given up for SQLite's recovery) or 'foreign' (1: the WAL is of another
+** database; -1: it cannot be read). */
 static void sql_status(sqlite3_context *context, int n, sqlite3_value **values) {
   const char *name = (const char *)sqlite3_value_text(values[0]);
   const char *what = (const char *)sqlite3_value_text(values[1]);
@@ -438,6 +441,7 @@ static void sql_status(sqlite3_context *context, int n, sqlite3_value **values) 
   if (strcmp(what, "level") == 0) sqlite3_result_int(context, node->level);
   if (strcmp(what, "caught_up") == 0) sqlite3_result_int(context, node->caught_up);
   if (strcmp(what, "recovered") == 0) sqlite3_result_int(context, node->recovered);
+  if (strcmp(what, "foreign") == 0) sqlite3_result_int(context, wal_is_foreign(node));
   if (strcmp(what, "frames") == 0 && node->regions)
     sqlite3_result_int64(context, ((IndexHeader *)node->region[0])->max_frame);
 }

@@ -1,0 +1,178 @@
+"""A WAL beside a database that it was not written for is found out; one that was, never."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import pytest
+from simulated_opfs import CATCH_UP, EXCLUSIVE, Files, Tab
+from test_vfs import Client
+
+from holdfast.vfs.build import build_native
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vfs") / "holdfast_vfs.so"
+    build_native(path)
+    return path
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files()
+
+
+STATEMENTS = (
+    "INSERT INTO t(v) VALUES(zeroblob(100))",
+    "INSERT INTO t(v) VALUES(zeroblob(20000))",
+    "UPDATE t SET v = zeroblob(length(v) + 1)",
+    "DELETE FROM t WHERE id % 3 = 0",
+    "CREATE TABLE IF NOT EXISTS more(x); INSERT INTO more VALUES(1)",
+    "DROP TABLE IF EXISTS more",
+    "PRAGMA user_version = 7",
+)
+
+
+def is_foreign(library: Path, files: Files) -> int:
+    """Asked as the package does: by a tab that has no connection yet."""
+    tab = Tab(library, files)
+    tab.level(EXCLUSIVE)
+    return tab.status("foreign")
+
+
+def live(library: Path, files: Files, chance: random.Random, steps: int) -> Client:
+    """A database with some history, of several tabs, with checkpoints whole and cut short."""
+    tabs = [Client(library, files)]
+    tabs[0].write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    tabs.append(Client(library, files))
+    for _ in range(steps):
+        client = chance.choice(tabs)
+        match chance.randrange(10):
+            case 0:
+                client.checkpoint()
+            case 1:
+                # Begun under the exclusive lease, so that the WAL may restart.
+                client.write(chance.choice(STATEMENTS), level=EXCLUSIVE)
+            case 2:
+                client.tab.level(EXCLUSIVE)
+                client.connection.file_control("main", CATCH_UP, 0)
+                client.connection.execute("VACUUM")
+                client.tab.level(0)
+            case 3:
+                with pytest.raises(Exception, match="no such table"):
+                    client.write(chance.choice(STATEMENTS), "INSERT INTO missing VALUES(1)")
+            case _:
+                client.write(chance.choice(STATEMENTS))
+    return tabs[0]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_wal_is_not_foreign_to_its_own_database(
+    library: Path,
+    files: Files,
+    seed: int,
+) -> None:
+    chance = random.Random(seed)
+    client = live(library, files, chance, chance.randrange(25))
+    assert is_foreign(library, files) == 0
+
+    # A checkpoint that was cut short at any write leaves the file behind or ahead of page 1.
+    before = {name: bytes(content) for name, content in files.content.items()}
+    files.log.clear()
+    client.checkpoint()
+    writes = [call for call in files.log if call[:2] == ("write", "x.db")]
+    after = bytes(files.content["x.db"])
+    for done in range(len(writes) + 1):
+        database = bytearray(before["x.db"])
+        for _, _, at, n in writes[:done]:
+            assert isinstance(at, int) and isinstance(n, int)
+            database.extend(bytes(max(0, at + n - len(database))))
+            database[at : at + n] = after[at : at + n]
+        files.content["x.db"] = database
+        assert is_foreign(library, files) == 0, done
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_wal_of_another_database_is_found(library: Path, seed: int) -> None:
+    chance = random.Random(1000 + seed)
+    mine, other = Files(), Files()
+    client = live(library, mine, chance, 12)
+    client.write("CREATE TABLE grown(x)", "CREATE TABLE up(x)")
+    client.checkpoint()
+    live(library, other, chance, 4)
+    mine.content["x.db-wal"] = other.content["x.db-wal"]
+    assert is_foreign(library, mine) == 1
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_twins_the_schema_tells(library: Path, same: bool) -> None:
+    mine, other = Files(), Files()
+    for files, column in ((mine, "a"), (other, "a" if same else "b")):
+        client = Client(library, files)
+        client.write(f"CREATE TABLE t({column})")
+        client.checkpoint()
+        client.write("INSERT INTO t VALUES(zeroblob(9000))", level=EXCLUSIVE)
+    mine.content["x.db-wal"] = other.content["x.db-wal"]
+    assert is_foreign(library, mine) == int(not same)
+
+
+@pytest.mark.parametrize("what", ["size", "encoding"])
+def test_a_wal_of_another_kind_is_found(library: Path, what: str) -> None:
+    setting = {"size": "page_size = 8192", "encoding": "encoding = 'UTF-16le'"}[what]
+    mine, other = Files(), Files()
+    client = Client(library, mine)
+    client.write("CREATE TABLE t(x)")
+    client.checkpoint()
+    tab = Tab(library, other)
+    tab.level(EXCLUSIVE)
+    connection = tab.connect()
+    connection.execute(f"PRAGMA {setting}; PRAGMA journal_mode = WAL; CREATE TABLE t(x)").fetchall()
+    mine.content["x.db-wal"] = other.content["x.db-wal"]
+    # The change counters agree: it is the kind of page 1 that tells them apart.
+    assert is_foreign(library, mine) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 31, 32, 33, 500])
+def test_what_is_left_of_a_wal_is_not_foreign(
+    library: Path,
+    files: Files,
+    cut: int,
+) -> None:
+    live(library, files, random.Random(3), 5)
+    del files.content["x.db-wal"][cut:]
+    assert is_foreign(library, files) == 0
+
+
+def begun_anew(library: Path, files: Files, rows: int) -> None:
+    """A WAL whose only transaction changes a page that is not the first, and no size."""
+    client = Client(library, files)
+    client.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    client.write(*(f"INSERT INTO t VALUES({n}, zeroblob(3000))" for n in range(rows)))
+    client.checkpoint()
+    client.write("UPDATE t SET v = zeroblob(2999) WHERE id = 1", level=EXCLUSIVE)
+    page, pages = struct.unpack_from(">II", files.content["x.db-wal"], 32)
+    assert page != 1
+    assert pages, "a commit frame"
+
+
+def test_a_wal_without_page_1_belongs_to_a_database_of_its_size(
+    library: Path,
+    files: Files,
+) -> None:
+    begun_anew(library, files, 9)
+    assert is_foreign(library, files) == 0
+    longer = Files()
+    begun_anew(library, longer, 10)
+    files.content["x.db-wal"] = longer.content["x.db-wal"]
+    assert is_foreign(library, files) == 1
+
+
+def test_a_torn_transaction_says_nothing(library: Path, files: Files) -> None:
+    begun_anew(library, files, 9)
+    frame = files.content["x.db-wal"]
+    # Another number of pages than the database has, under a checksum that does not hold.
+    frame[32 + 7] += 1
+    assert is_foreign(library, files) == 0
