@@ -21,6 +21,7 @@ from .errors import (
     StorageUnavailableError,
     UnknownSourceError,
 )
+from .files import databases, delete_database, import_database, persist
 from .holds import (
     FileTriggerHoldManager,
     MemoryTriggerHoldManager,
@@ -76,5 +77,9 @@ __all__ = [
     "TriggerHoldManager",
     "TriggerManager",
     "UnknownSourceError",
+    "databases",
+    "delete_database",
+    "import_database",
     "open",
+    "persist",
 ]

@@ -43,11 +43,23 @@ async def table_changes(
             ready.clear()
             while found:
                 announcement = found.popleft()
-                names = await database._application_names(announcement.tables)
+                names = await _application_names(database, announcement.tables)
                 if wanted is not None:
                     names &= wanted
                 if names:
                     yield TableChange(names, announcement.remote)
+
+
+async def _application_names(database: Database, tables: frozenset[str] | None) -> frozenset[str]:
+    """What the application calls these real tables; None: whatever there is."""
+    if tables is None:
+        rows = await database.fetch_all(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
+        )
+        tables = frozenset(row[0] for row in rows)
+    hidden = database.triggers.destinations()
+    names = (database._schema.application_name(name) for name in tables if name not in hidden)
+    return frozenset(name for name in names if name is not None)
 
 
 async def watch_query(

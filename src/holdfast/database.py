@@ -15,6 +15,7 @@ from .announcements import Announcement, Announcements
 from .changes import TableChange, table_changes, watch_query
 from .connection import Connection
 from .errors import DatabaseClosedError, NestedTransactionError
+from .exporting import OnProgress, export_chunks
 from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement
 from .transactions import Transaction, write_transactions
@@ -304,17 +305,6 @@ class Database:
         self._check_open()
         return watch_query(self, sql, params, throttle)
 
-    async def _application_names(self, tables: frozenset[str] | None) -> frozenset[str]:
-        """What the application calls these real tables; None: whatever there is."""
-        if tables is None:
-            rows = await self.fetch_all(
-                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
-            )
-            tables = frozenset(row[0] for row in rows)
-        hidden = self.triggers.destinations()
-        names = (self._schema.application_name(name) for name in tables if name not in hidden)
-        return frozenset(name for name in names if name is not None)
-
     def _remote_commit(self, tables: frozenset[str] | None, ddl: bool) -> None:
         if self._closing:
             return
@@ -360,6 +350,27 @@ class Database:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background task of %r failed", self, exc_info=error)
+
+    # -- the file --------------------------------------------------------------------------------
+
+    async def export(self, *, on_progress: OnProgress | None = None) -> bytes:
+        """One snapshot of everything, as a standard SQLite file; others write on meanwhile.
+
+        It has a rollback journal's header, so that `deserialize` takes it, and nothing of managed
+        triggers. on_progress(done, total): called now and then, with the bytes done and in all.
+        For what is too large for memory, see `export_chunks`. QuotaExceededError: while it is
+        made, an export takes as much space as the database.
+        """
+        return b"".join([chunk async for chunk in self.export_chunks(on_progress=on_progress)])
+
+    def export_chunks(self, *, on_progress: OnProgress | None = None) -> AsyncIterator[bytes]:
+        """The same as an async iterator of parts of 1 MiB; the memory it takes is bounded.
+
+        The snapshot is taken at the first `anext`. Whoever may leave early closes it
+        (`contextlib.aclosing`), which removes the copy that it reads from.
+        """
+        self._check_open()
+        return export_chunks(self, on_progress)
 
     # -- life ------------------------------------------------------------------------------------
 

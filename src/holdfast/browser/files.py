@@ -49,11 +49,7 @@ class DatabaseFiles:
         share: False asks for exclusive handles even where they could be shared.
         StorageUnavailableError: OPFS is missing or refused.
         """
-        if missing := host().missing():
-            raise StorageUnavailableError(
-                f"OPFS cannot be used here: {missing}. Run holdfast in a dedicated worker of a "
-                "page served by https or from localhost"
-            )
+        check_available()
         path = to_js(folder)
         try:
             shared = share and await host().canShareHandles(path)
@@ -62,6 +58,11 @@ class DatabaseFiles:
         except JsException as error:
             raise _refused(name, error) from error
         return cls(name, numbers, shared)
+
+    @property
+    def main(self) -> int:
+        """The number of the database's own file."""
+        return self.numbers[0]
 
     async def open(self, timeout: float) -> None:
         """All handles or none. DatabaseBusyError: another tab has them, after `timeout` seconds.
@@ -106,6 +107,58 @@ class DatabaseFiles:
         They are not after the site's data was cleared.
         """
         return bool(await host().stillThere(to_js(self.numbers[:2])))
+
+    # -- a file as bytes, for one that only this worker has ----------------------------------------
+
+    def size(self) -> int:
+        """Of the main file, in bytes."""
+        return int(host().size(self.main))
+
+    def read(self, at: int, n: int) -> bytes:
+        """From the main file; fewer at its end."""
+        found: bytes = host().read(self.main, at, n).to_bytes()
+        return found
+
+    def write(self, data: bytes | memoryview, at: int) -> bool:
+        """Into the main file; False when there is no space."""
+        return bool(host().write(self.main, to_js(data), at))
+
+    def empty(self) -> None:
+        """Take all bytes from all files, durably; the main file's first."""
+        for number in self.numbers:
+            host().empty(number)
+
+
+def check_available() -> None:
+    """StorageUnavailableError: there is no OPFS here."""
+    if missing := host().missing():
+        raise StorageUnavailableError(
+            f"OPFS cannot be used here: {missing}. Run holdfast in a dedicated worker of a "
+            "page served by https or from localhost"
+        )
+
+
+async def list_files(folder: list[str], n: int) -> dict[str, bytes]:
+    """The first `n` bytes of each file below a folder that has any; names joined by "/"."""
+    check_available()
+    found = await host().list(to_js(folder), n)
+    return {name: bytes.to_bytes() for name, bytes in found}
+
+
+async def entries(folder: list[str]) -> list[str]:
+    """The names in a folder; none where it does not exist."""
+    check_available()
+    return list(await host().entriesOf(to_js(folder)))
+
+
+async def remove(folder: list[str], names: list[str]) -> bool:
+    """Remove files, in this order; False: one was left, for somebody has it open."""
+    return bool(await host().removeFiles(to_js(folder), to_js(names)))
+
+
+async def persist() -> bool:
+    """Ask for it, where that can be asked; whether the site's data is never evicted."""
+    return bool(await host().persist())
 
 
 def _refused(name: str, error: JsException) -> StorageUnavailableError:

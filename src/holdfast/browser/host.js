@@ -183,6 +183,88 @@ globalThis.holdfastHost ??= (() => {
     return left.length === right.length && left.every((byte, i) => byte === right[i]);
   }
 
+  // At most `n` bytes from `offset` on.
+  function read(file, offset, n) {
+    const bytes = new Uint8Array(Math.max(0, Math.min(n, size(file) - offset)));
+    handles[file].read(bytes, { at: offset });
+    return bytes;
+  }
+
+  // Whether there was space for all of `bytes`; see the VFS's write.
+  function write(file, bytes, offset) {
+    try {
+      return handles[file].write(bytes, { at: offset }) === bytes.length;
+    } catch (error) {
+      if (failed(error) === FULL) return false;
+      throw error;
+    }
+  }
+
+  // Makes a file empty, durably.
+  function empty(file) {
+    handles[file].truncate(0);
+    handles[file].flush();
+  }
+
+  // The files below the folder `path` that hold something: [names joined by "/", first `n` bytes].
+  async function list(path, n) {
+    const found = [];
+    async function visit(within, prefix) {
+      for await (const [name, entry] of within.entries()) {
+        if (entry.kind === "directory") {
+          await visit(entry, `${prefix}${name}/`);
+          continue;
+        }
+        const file = await entry.getFile();
+        if (file.size === 0) continue;
+        const bytes = new Uint8Array(await file.slice(0, n).arrayBuffer());
+        found.push([prefix + name, bytes]);
+      }
+    }
+    const top = await existing(path);
+    if (top) await visit(top, "");
+    return found;
+  }
+
+  // The folder, or null where there is none.
+  async function existing(path) {
+    try {
+      return await folder(path, false);
+    } catch (error) {
+      if (error.name === "NotFoundError") return null;
+      throw error;
+    }
+  }
+
+  // The names in the folder `path`.
+  async function entriesOf(path) {
+    const within = await existing(path);
+    const names = [];
+    if (within) for await (const name of within.keys()) names.push(name);
+    return names;
+  }
+
+  // Removes files, in this order; whether all are gone, and none is open somewhere.
+  async function removeFiles(path, names) {
+    const within = await existing(path);
+    if (!within) return true;
+    let gone = true;
+    for (const name of names) {
+      try {
+        await within.removeEntry(name);
+      } catch (error) {
+        if (error.name === "NoModificationAllowedError") gone = false;
+        else if (error.name !== "NotFoundError") throw error;
+      }
+    }
+    return gone;
+  }
+
+  // Whether the site's data is never evicted; only a page may ask for that.
+  async function persist() {
+    return navigator.storage.persist ? navigator.storage.persist() : navigator.storage.persisted();
+  }
+
   async function estimate() {
     const { usage, quota } = await navigator.storage.estimate();
     return [await navigator.storage.persisted(), usage, quota];
@@ -260,6 +342,13 @@ globalThis.holdfastHost ??= (() => {
     peek,
     size,
     stillThere,
+    read,
+    write,
+    empty,
+    list,
+    entriesOf,
+    removeFiles,
+    persist,
     estimate,
     request,
     release,

@@ -6,33 +6,60 @@ import sys
 
 from ..errors import StorageUnavailableError
 from .base import Storage, StorageStatus
+from .store import Store
 
-__all__ = ["Storage", "StorageStatus", "choose"]
+__all__ = ["Storage", "StorageStatus", "Store", "choose", "choose_kind", "choose_store"]
 
 KINDS = ("auto", "opfs", "indexeddb", "file", "memory")
 
 
 async def choose(storage: str, name: str, synchronous: str) -> Storage:
     """The storage for `holdfast.open`, not yet opened; "auto" is decided by trying."""
-    if storage not in KINDS:
-        raise ValueError(f"storage must be one of {', '.join(KINDS)}, not {storage!r}")
-    if not name:
-        raise ValueError("the name of a database is empty")
-    if "\0" in name:
-        raise ValueError(f"the name of a database has a NUL character: {name!r}")
-    if storage == "memory":
+    kind = choose_kind(storage)
+    _check_name(name)
+    if kind == "memory":
         from .memory import MemoryStorage
 
         return MemoryStorage(name, synchronous)
+    if kind == "opfs":
+        from .opfs import OpfsStorage
+
+        return OpfsStorage(name, synchronous)
+    from .file import FileStorage
+
+    return FileStorage(name, synchronous)
+
+
+def choose_store(storage: str, name: str) -> Store:
+    """The database of that name as a whole."""
+    kind = choose_kind(storage)
+    _check_name(name)
+    if kind == "memory":
+        from .memory import MemoryStore
+
+        return MemoryStore(name)
+    if kind == "opfs":
+        from .opfs_store import OpfsStore
+
+        return OpfsStore(name)
+    from .file_store import FileStore
+
+    return FileStore(name)
+
+
+def choose_kind(storage: str) -> str:
+    """What `storage` stands for here. StorageUnavailableError: it is not to be had."""
+    if storage not in KINDS:
+        raise ValueError(f"storage must be one of {', '.join(KINDS)}, not {storage!r}")
+    if storage == "memory":
+        return "memory"
     in_browser = sys.platform == "emscripten"
     if storage == "indexeddb":
         raise StorageUnavailableError(
             'storage="indexeddb" is not part of this version; use "opfs" in a dedicated worker'
         )
     if in_browser and storage in ("auto", "opfs"):
-        from .opfs import OpfsStorage
-
-        return OpfsStorage(name, synchronous)
+        return "opfs"
     if in_browser:
         raise StorageUnavailableError(
             'storage="file" is for CPython: in a browser a file would be gone with the page; '
@@ -42,6 +69,11 @@ async def choose(storage: str, name: str, synchronous: str) -> Storage:
         raise StorageUnavailableError(
             'storage="opfs" needs a browser; on CPython use "file" (or "auto")'
         )
-    from .file import FileStorage
+    return "file"
 
-    return FileStorage(name, synchronous)
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise ValueError("the name of a database is empty")
+    if "\0" in name:
+        raise ValueError(f"the name of a database has a NUL character: {name!r}")

@@ -21,6 +21,7 @@ from ..errors import DatabaseBusyError
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
+    from .store import Store
 
 # How long a transaction waits for other tabs or processes before DatabaseBusyError, in seconds.
 BUSY_TIMEOUT = 10.0
@@ -72,6 +73,10 @@ class Storage(ABC):
     @abstractmethod
     async def connect_reader(self) -> Connection:
         """One more connection, which only reads."""
+
+    @abstractmethod
+    def store(self) -> Store:
+        """The database as a whole, for what needs a scratch file beside it."""
 
     @abstractmethod
     def default_hold_manager(self) -> TriggerHoldManager: ...

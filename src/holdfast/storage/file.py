@@ -17,6 +17,7 @@ import apsw
 from ..connection import Connection
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus, retry_while_busy
+from .file_store import FileStore, database_path, was_removed
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -34,7 +35,7 @@ class FileStorage(Storage):
 
     def __init__(self, name: str, synchronous: str) -> None:
         super().__init__(name, synchronous)
-        self.path = os.path.realpath(name)
+        self.path = database_path(name)
         self._loop = asyncio.get_running_loop()
         # Device and inode: what the file is, whatever its names are.
         self._identity = (0, 0)
@@ -42,11 +43,7 @@ class FileStorage(Storage):
         self._version = 0
 
     async def open(self) -> Connection:
-        if self.path.endswith(("-wal", "-shm", "-journal")):
-            raise ValueError(
-                f"{self.name!r} is the name of a file that SQLite keeps beside a database; "
-                "choose another"
-            )
+        await self.store().discard()
 
         def attempt() -> Connection:
             return self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
@@ -84,17 +81,23 @@ class FileStorage(Storage):
     def _connect(self, flags: int) -> Connection:
         raw = apsw.Connection(self.path, flags=flags)
         try:
+            _check_there(raw)
             mode = raw.execute("PRAGMA journal_mode = WAL").get
             if mode != "wal":
                 raise StorageUnavailableError(
                     f"{self.name!r} does not take journal_mode=WAL (it stays {mode!r}); "
                     "network file systems and read-only media cannot be used"
                 )
+            # From here on it is locked, and cannot be deleted any more.
+            _check_there(raw)
             self.configure(raw)
             return Connection(raw)
         except BaseException:
             raw.close(True)
             raise
+
+    def store(self) -> FileStore:
+        return FileStore(self.path)
 
     def default_hold_manager(self) -> TriggerHoldManager:
         from ..holds import FileTriggerHoldManager
@@ -151,3 +154,9 @@ class FileStorage(Storage):
                 storages.remove(self)
             if not storages:
                 _open.pop(self._identity, None)
+
+
+def _check_there(raw: apsw.Connection) -> None:
+    """apsw.BusyError: the file was deleted between its opening and now; open it again."""
+    if was_removed(raw):
+        raise apsw.BusyError("the database was deleted meanwhile")

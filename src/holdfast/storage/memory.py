@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 import apsw
 
 from ..connection import Connection
 from .base import Storage, StorageStatus
+from .store import Scratch, Store
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -42,6 +45,9 @@ class MemoryStorage(Storage):
         self.configure(raw)
         return raw
 
+    def store(self) -> Store:
+        return MemoryStore(self.name)
+
     def default_hold_manager(self) -> TriggerHoldManager:
         from ..holds import MemoryTriggerHoldManager
 
@@ -59,3 +65,44 @@ class MemoryStorage(Storage):
 
     async def close(self) -> None:
         self._main = None
+
+
+class MemoryStore(Store):
+    """Scratch databases in memory; as a whole, a memory database is nobody's but its opener's."""
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Scratch]:
+        yield _MemoryScratch()
+
+    async def check_free(self, wait: float) -> NoReturn:
+        raise ValueError(
+            f'there is nothing at {self.name!r} in storage="memory": each database there is its '
+            'opener\'s own, and gone when it is closed; use "file" or "opfs"'
+        )
+
+    def replacing(self, wait: float) -> AbstractAsyncContextManager[apsw.Connection]:
+        raise NotImplementedError("check_free says no")
+
+    async def delete(self, wait: float) -> bool:
+        await self.check_free(wait)
+
+
+class _MemoryScratch(Scratch):
+    def __init__(self) -> None:
+        self._image = b""
+
+    def append(self, data: bytes | memoryview) -> None:
+        raise NotImplementedError("nothing is imported into memory")
+
+    def size(self) -> int:
+        return len(self._image)
+
+    def read(self, at: int, n: int) -> bytes:
+        return self._image[at : at + n]
+
+    def connect(self) -> apsw.Connection:
+        return apsw.Connection(":memory:")
+
+    def disconnect(self, raw: apsw.Connection) -> None:
+        self._image = raw.serialize("main")
+        super().disconnect(raw)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ..connection import Connection
-from ..errors import StorageUnavailableError
+from ..errors import DatabaseBusyError, StorageUnavailableError
 from .leases import Leases, Level
 from .presence import SOON, Presence
 
@@ -100,6 +100,11 @@ def check_name(name: str) -> list[str]:
     return segments
 
 
+def files_lock(name: str) -> str:
+    """The lock that every worker shares while it has a database open: see opfs_store.py."""
+    return f"holdfast:{name}:files"
+
+
 class Node:
     """What this worker has of one database."""
 
@@ -119,6 +124,7 @@ class Node:
         self._checkpoint_at = CHECKPOINT
         self._control: apsw.Connection
         self._channel: Channel
+        self._files_lock: WebLock
         self._tab_lock: WebLock
         self._peers: dict[str, WebLock] = {}
         self._unsent: set[str] | None = None
@@ -136,6 +142,8 @@ class Node:
 
         *folder, name = check_name(self.name)
         with contextlib.ExitStack() as undo:
+            self._files_lock = await self._share_files(timeout)
+            undo.push(lambda error, *_: self._files_lock.release() if error else None)
             self.files = await DatabaseFiles.find([FOLDER, *folder], name, SHARE_HANDLES)
             if self.files.shared:
                 await self.files.open(timeout)
@@ -170,6 +178,21 @@ class Node:
             self.is_open = True
             self._undo = undo.pop_all()
 
+    async def _share_files(self, timeout: float) -> WebLock:
+        lock = self.locks.request(files_lock(self.name), exclusive=False)
+        try:
+            async with asyncio.timeout(timeout):
+                await lock.granted
+        except BaseException as error:
+            lock.release()
+            if isinstance(error, TimeoutError):
+                raise DatabaseBusyError(
+                    f"{self.name!r} is being imported or deleted, or somebody waits to do so, for "
+                    f"longer than {timeout:g} s; try again"
+                ) from None
+            raise
+        return lock
+
     async def close(self) -> None:
         """Give back what `open` took, in the reverse order."""
         if self.is_open:
@@ -178,8 +201,12 @@ class Node:
             for peer in self._peers.values():
                 peer.release()
             self._peers.clear()
-            self._undo.close()
-            await self.files.closed()
+            try:
+                self._undo.close()
+                await self.files.closed()
+            finally:
+                # Whoever replaces or deletes the files finds none open.
+                self._files_lock.release()
 
     async def tabs(self) -> list[str]:
         """The ids of the tabs that have the database open."""

@@ -11,6 +11,7 @@ from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableErr
 from .base import Storage, StorageStatus
 from .leases import Level
 from .node import CATCH_UP, Node, check_name, join, leave, load_extension
+from .opfs_store import OpfsStore
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -132,6 +133,9 @@ class OpfsStorage(Storage):
         node, self._node = self._node, None
         if node is not None:
             await leave(self, node)
+
+    def store(self) -> OpfsStore:
+        return OpfsStore(self.name)
 
     def default_hold_manager(self) -> TriggerHoldManager:
         from ..holds import NavigatorTriggerHoldManager

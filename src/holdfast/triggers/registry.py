@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("holdfast")
 
 VERSION = 1
-_PREFIX = "holdfast:trigger:"
+PREFIX = "holdfast:trigger:"
 
 READ = (
     "SELECT value FROM ps_kv WHERE key >= 'holdfast:trigger:' AND key < 'holdfast:trigger;' "
@@ -74,7 +74,7 @@ class Record:
 def write_record(tx: Transaction, record: Record) -> None:
     fields = asdict(record) | {"version": VERSION, "created_at": record.created_at.isoformat()}
     tx.run_sql(
-        "INSERT INTO ps_kv(key, value) VALUES (?, ?)", (_PREFIX + record.id, json.dumps(fields))
+        "INSERT INTO ps_kv(key, value) VALUES (?, ?)", (PREFIX + record.id, json.dumps(fields))
     )
 
 
@@ -85,7 +85,7 @@ def drop(tx: Transaction, record: Record, *, temporary: bool = False) -> None:
     if temporary:
         _drop_orphans(tx, record.triggers)
     else:
-        tx.run_sql("DELETE FROM ps_kv WHERE key = ?", (_PREFIX + record.id,))
+        tx.run_sql("DELETE FROM ps_kv WHERE key = ?", (PREFIX + record.id,))
 
 
 def _drop_orphans(tx: Transaction, triggers: Sequence[str]) -> None:

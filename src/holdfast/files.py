@@ -1,0 +1,201 @@
+"""Databases as files: which there are, putting one in another's place, deleting one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any
+
+from .exporting import OnProgress, check_progress
+from .storage import choose_kind, choose_store
+from .storage.store import HEADER, STEP, Scratch, check, check_header, copy, unsound
+from .triggers.strip import strip
+
+
+async def import_database(
+    name: str,
+    data: Any,
+    storage: str = "auto",
+    *,
+    wait: float = 0.0,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Make the SQLite database in `data` the one called `name`, in place of what was there.
+
+    data: bytes, or anything like them; a binary file; an iterable or async iterable of bytes; in
+        a browser a Blob, File, ReadableStream, ArrayBuffer or typed array as well. All but the
+        first need little memory, however large the database is.
+    wait: how long to wait until nobody has `name` open, in seconds, before the data is read and
+        once more before it is replaced.
+    on_progress: called with the bytes done and in all (None while that is unknown).
+
+    It is read and checked as a whole before anything is replaced: NotADatabaseError for what is
+    no sound SQLite database, or needs an extension that is not here. Then it is replaced in one
+    transaction: whatever dies, the old database or the new one is there, whole. DatabaseBusyError:
+    a tab, a process or this one has it open. QuotaExceededError: there must be space for the old
+    one and twice the new one. Whatever is refused has changed nothing.
+    """
+    _check_name(name)
+    _check_wait(wait)
+    progress = check_progress(on_progress)
+    store = choose_store(storage, name)
+    chunks, total = _chunks(data)
+    await store.check_free(wait)
+    async with store.scratch() as scratch:
+        with store.explaining():
+            await _receive(name, chunks, total, scratch, progress)
+            source = scratch.connect()
+        try:
+            await store.work(source, lambda: check(name, source))
+            with store.explaining(), unsound(name):
+                # A copy of a file in use has triggers whose owners know nothing of this database.
+                source.execute("PRAGMA journal_mode = OFF").fetchall()
+                strip(source)
+            size = scratch.size()
+            async with store.replacing(wait) as destination:
+                async for done, pages in copy(source, destination):
+                    # Its last step is told when it is durable.
+                    if done < pages:
+                        progress(size // 2 + size * done // pages // 2, size)
+        finally:
+            scratch.disconnect(source)
+    progress(size, size)
+
+
+async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0) -> bool:
+    """Delete a database; whether there was one.
+
+    wait: how long to wait until nobody has it open, in seconds. DatabaseBusyError: somebody still
+    has, and nothing was deleted.
+    """
+    _check_name(name)
+    _check_wait(wait)
+    return await choose_store(storage, name).delete(wait)
+
+
+async def databases(storage: str = "auto", *, folder: str | None = None) -> list[str]:
+    """The names of the databases there are, as `open` takes them, sorted.
+
+    In a browser all of this origin's. On CPython those that are in the current folder, or in
+    `folder`; not those in folders therein. Of memory databases there is no list: it is empty.
+    """
+    kind = choose_kind(storage)
+    if folder is not None and kind != "file":
+        raise ValueError(f'folder is for storage="file"; "{kind}" has one place for all databases')
+    if kind == "memory":
+        return []
+    if kind == "opfs":
+        from .storage.opfs_store import names
+
+        return await names()
+    from .storage import file_store
+
+    return file_store.names(folder)
+
+
+async def persist() -> bool:
+    """Ask the browser never to evict this site's data; whether it has promised that.
+
+    A browser may ask its user, or decide by itself. It takes the question from pages alone, so in
+    a worker this only tells what was promised; ask there with `navigator.storage.persist()`. On
+    CPython nothing is evicted: True.
+    """
+    if sys.platform != "emscripten":
+        return True
+    from .browser.files import persist
+
+    return await persist()
+
+
+# -- what an import takes -------------------------------------------------------------------------
+
+
+async def _receive(
+    name: str,
+    chunks: AsyncIterator[bytes | memoryview],
+    total: int | None,
+    scratch: Scratch,
+    progress: OnProgress,
+) -> None:
+    """Write the data to the scratch file; what cannot be a database is refused early."""
+    done = 0
+    header = b""
+    async for chunk in chunks:
+        if len(header) < HEADER:
+            header += bytes(chunk[: HEADER - len(header)])
+            if len(header) == HEADER:
+                check_header(name, header)
+        scratch.append(chunk)
+        done += len(chunk)
+        progress(done // 2, total)
+    check_header(name, header)
+
+
+def _chunks(data: Any) -> tuple[AsyncIterator[bytes | memoryview], int | None]:
+    """The data in parts, and its size where that is known."""
+    if sys.platform == "emscripten":
+        from .browser.streams import chunks_of
+
+        if (found := chunks_of(data, STEP)) is not None:
+            return found
+    if isinstance(data, str):
+        raise TypeError("data must be the bytes of a database, not a str; open the file yourself")
+    try:
+        view = memoryview(data).cast("B")
+    except TypeError:
+        pass
+    else:
+        return _parts(view[at : at + STEP] for at in range(0, len(view), STEP)), len(view)
+    if hasattr(data, "read"):
+        return _parts(iter(lambda: data.read(STEP), b"")), _rest_of(data)
+    if isinstance(data, AsyncIterable):
+        return _parts(data), None
+    if isinstance(data, Iterable):
+        return _parts(data), None
+    raise TypeError(
+        "data must be bytes, a binary file, or an iterable or async iterable of bytes, not "
+        f"{type(data).__name__}"
+    )
+
+
+async def _parts(parts: Any) -> AsyncIterator[bytes | memoryview]:
+    """Each checked; large ones as several."""
+    if isinstance(parts, AsyncIterable):
+        async for part in parts:
+            for each in _split(part):
+                yield each
+    else:
+        for part in parts:
+            for each in _split(part):
+                yield each
+
+
+def _split(part: Any) -> Iterable[memoryview]:
+    try:
+        view = memoryview(part).cast("B")
+    except TypeError:
+        raise TypeError(f"each part of the data must be bytes, not {type(part).__name__}") from None
+    return (view[at : at + STEP] for at in range(0, len(view), STEP))
+
+
+def _rest_of(file: Any) -> int | None:
+    """How much a file has from where it stands on; None: it does not say."""
+    try:
+        here = file.tell()
+        end = file.seek(0, 2)
+        file.seek(here)
+    except (AttributeError, OSError, ValueError):
+        return None
+    return int(end - here)
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
+
+
+def _check_wait(wait: float) -> None:
+    if not isinstance(wait, int | float):
+        raise TypeError(f"wait must be a number of seconds, not {type(wait).__name__}")
+    if not wait >= 0:
+        raise ValueError(f"wait must be 0 or more seconds, not {wait!r}")

@@ -1,0 +1,324 @@
+"""Databases that are ordinary files, as a whole: see store.py.
+
+Who has one open is told by SQLite's own lock: in WAL mode every connection keeps the file locked,
+shared, for as long as it is open. A scratch file stands beside its database, under a hold of its
+own, which the kernel releases when its process dies:
+
+    <database>-scratch-<id>    while the hold "scratch-<id>" of the database is held
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import glob
+import os
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import BinaryIO, TypeVar
+
+import apsw
+
+from ..errors import DatabaseBusyError, StorageUnavailableError
+from .base import retry_while_busy
+from .store import (
+    HEADER,
+    Scratch,
+    Store,
+    configure,
+    holds_database,
+    leave_wal,
+    no_space,
+    prepare,
+    release,
+)
+
+T = TypeVar("T")
+
+_BESIDE = ("-wal", "-shm", "-journal")
+_SCRATCH = re.compile(r"-scratch-[0-9a-f]{32}$")
+
+
+def database_path(name: str) -> str:
+    """Where the database `name` is. ValueError: that is a file of another kind."""
+    path = os.path.realpath(name)
+    if path.endswith(_BESIDE) or _SCRATCH.search(path):
+        raise ValueError(
+            f"{name!r} is the name of a file that SQLite keeps beside a database; choose another"
+        )
+    return path
+
+
+def was_removed(raw: apsw.Connection) -> bool:
+    """Whether the file that a connection has open is not at its path any more."""
+    moved = ctypes.c_int(0)
+    raw.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(moved))
+    return bool(moved.value)
+
+
+def names(folder: str | None) -> list[str]:
+    """The databases of a folder, not of those in it."""
+    return sorted(
+        entry.name if folder is None else os.path.join(folder, entry.name)
+        for entry in os.scandir(folder or ".")
+        if entry.is_file()
+        and not _SCRATCH.search(entry.name)
+        and holds_database(_begin(entry.path), _begin(entry.path + "-journal"))
+    )
+
+
+def _begin(path: str) -> bytes:
+    # Never by Python's open(): closing that would take away the locks which SQLite has on the file
+    # in this process (sqlite.org/howtocorrupt.html, section 2.2).
+    try:
+        file = apsw.VFSFile("", path, [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    except apsw.CantOpenError:
+        # Not there, or not to be read by us: no database of ours.
+        return b""
+    try:
+        return file.xRead(min(HEADER, file.xFileSize()), 0)
+    finally:
+        file.xClose()
+
+
+class FileStore(Store):
+    """A database that is an ordinary file."""
+
+    def __init__(self, name: str) -> None:
+        from ..holds import FileTriggerHoldManager
+
+        super().__init__(name)
+        self.path = database_path(name)
+        self._holds = FileTriggerHoldManager(self.path)
+
+    # -- scratch ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Scratch]:
+        id = uuid.uuid4().hex
+        with self.explaining():
+            await self.discard()
+            give_back = await self._holds.obtain_hold(f"scratch-{id}")
+            try:
+                with _FileScratch(self.name, f"{self.path}-scratch-{id}") as scratch:
+                    yield scratch
+            finally:
+                await asyncio.shield(give_back())
+
+    async def discard(self) -> None:
+        # In this order: what is listed and not held by then has lost its owner.
+        found = [
+            path
+            for path in glob.glob(f"{glob.escape(self.path)}-scratch-*")
+            if _SCRATCH.search(path)
+        ]
+        held = await self._holds.held() if found else frozenset()
+        for path in found:
+            if path.removeprefix(self.path + "-") not in held:
+                _remove(path)
+
+    # -- alone -----------------------------------------------------------------------------------
+
+    async def check_free(self, wait: float) -> None:
+        def attempt() -> None:
+            with self._locked():
+                """Nobody else has it."""
+
+        with self.explaining():
+            if os.path.exists(self.path):
+                await self._retry(wait, attempt)
+
+    @asynccontextmanager
+    async def replacing(self, wait: float) -> AsyncIterator[apsw.Connection]:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        with self.explaining():
+            was_there = os.path.exists(self.path)
+            try:
+                raw = await self._claim(wait, flags, prepare)
+            except (apsw.NotADBError, apsw.CorruptError):
+                await self._retry(wait, self._empty_rubbish)
+                raw = await self._claim(wait, flags, prepare)
+            try:
+                yield raw
+                release(raw)
+                _flush_folder(self.path)
+            finally:
+                raw.close(True)
+                if not was_there:
+                    self._remove_empty()
+
+    async def delete(self, wait: float) -> bool:
+        await self.discard()
+        with self.explaining():
+            if not os.path.exists(self.path):
+                return False
+            try:
+                raw = await self._claim(wait, apsw.SQLITE_OPEN_READWRITE, _only_the_file)
+            except (apsw.NotADBError, apsw.CorruptError):
+                await self._retry(wait, self._unlink_rubbish)
+            else:
+                try:
+                    if sys.platform == "win32":  # which removes no open file
+                        raw.close(True)
+                    # Whole without what is beside it, which would do harm beside a new database
+                    # of that name.
+                    self._unlink_beside()
+                    self._unlink()
+                finally:
+                    raw.close(True)
+            # The holds of the dead go, and their folder with them.
+            await self._holds.held()
+        return True
+
+    async def _claim(
+        self, wait: float, flags: int, take: Callable[[apsw.Connection], None]
+    ) -> apsw.Connection:
+        def attempt() -> apsw.Connection:
+            raw = apsw.Connection(self.path, flags=flags)
+            try:
+                take(raw)
+                if was_removed(raw):
+                    raise apsw.BusyError("the file was replaced meanwhile")
+            except BaseException:
+                raw.close(True)
+                raise
+            return raw
+
+        return await self._retry(wait, attempt)
+
+    async def _retry(self, wait: float, attempt: Callable[[], T]) -> T:
+        try:
+            result: T = await retry_while_busy(self.name, wait, attempt)
+        except DatabaseBusyError as error:
+            raise self.busy(wait) from error
+        return result
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        """Under SQLite's lock on a file, whatever is in it. apsw.BusyError: somebody has it."""
+        flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
+        file = apsw.VFSFile("", self.path, [flags, 0])
+        try:
+            file.xLock(apsw.SQLITE_LOCK_SHARED)
+            file.xLock(apsw.SQLITE_LOCK_EXCLUSIVE)
+            yield
+        finally:
+            file.xUnlock(apsw.SQLITE_LOCK_NONE)
+            file.xClose()
+
+    def _empty_rubbish(self) -> None:
+        with self._locked():
+            self._unlink_beside()
+            os.truncate(self.path, 0)
+
+    def _unlink_rubbish(self) -> None:
+        with self._locked():
+            self._unlink_beside()
+            self._unlink()
+
+    def _remove_empty(self) -> None:
+        """What SQLite made to lock it; another may have begun a database there meanwhile."""
+        if not os.path.getsize(self.path):
+            with suppress(apsw.BusyError), self._locked():
+                if not os.path.getsize(self.path):
+                    self._unlink()
+
+    def _unlink(self) -> None:
+        os.unlink(self.path)
+        _flush_folder(self.path)
+
+    def _unlink_beside(self) -> None:
+        for suffix in _BESIDE:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path + suffix)
+
+    # -- the rest --------------------------------------------------------------------------------
+
+    async def work(self, connection: apsw.Connection, function: Callable[[], T]) -> T:
+        task = asyncio.ensure_future(asyncio.to_thread(function))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # It uses the connection, so it ends before anything else.
+            connection.interrupt()
+            await asyncio.wait([task])
+            raise
+
+    @contextmanager
+    def explaining(self) -> Generator[None]:
+        try:
+            with super().explaining():
+                yield
+        except (
+            apsw.CantOpenError,
+            apsw.ReadOnlyError,
+            PermissionError,
+            FileNotFoundError,
+        ) as error:
+            raise StorageUnavailableError(
+                f"{self.name!r} cannot be written ({error}); does its folder exist, and may you "
+                "write there?"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise no_space(self.name) from error
+
+
+class _FileScratch(Scratch):
+    def __init__(self, name: str, path: str) -> None:
+        self._name = name
+        self._path = path
+        self._file: BinaryIO
+
+    def __enter__(self) -> _FileScratch:
+        self._file = open(self._path, "xb+", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        _remove(self._path)
+
+    def append(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def size(self) -> int:
+        return os.path.getsize(self._path)
+
+    def read(self, at: int, n: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(n)
+
+    def connect(self) -> apsw.Connection:
+        return apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READWRITE)
+
+
+def _only_the_file(raw: apsw.Connection) -> None:
+    """Take a database alone, with nothing beside it that SQLite would remove when it closes."""
+    configure(raw)
+    leave_wal(raw)
+    raw.execute("BEGIN EXCLUSIVE")
+    if raw.execute("PRAGMA journal_mode").get != "delete":
+        raise apsw.BusyError("it was opened meanwhile")
+
+
+def _remove(path: str) -> None:
+    for each in (path, *(path + suffix for suffix in _BESIDE)):
+        with suppress(FileNotFoundError):
+            os.unlink(each)
+
+
+def _flush_folder(path: str) -> None:
+    """Make the names in a file's folder durable; Windows does that by itself."""
+    if sys.platform != "win32":
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

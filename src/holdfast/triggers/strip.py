@@ -1,0 +1,45 @@
+"""Taking holdfast's own out of a copy of a database that nobody else has open."""
+
+from __future__ import annotations
+
+import apsw
+
+from .registry import PREFIX, READ, read_records
+from .sql import drop_sql
+
+
+def strip(raw: apsw.Connection) -> None:
+    """Drop managed triggers, their destinations and records, and tables that opening makes anew.
+
+    JSON-backed views stay, with all that makes them work: the queue of writes (ps_crud) and the
+    number of its transaction (ps_tx). Without views and with nothing queued, those go too.
+    """
+    with raw:
+        if _has_columns(raw, "ps_kv", {"key", "value"}):
+            for record in read_records(raw.execute(READ)):
+                for statement in drop_sql(record.triggers, record.destination, temporary=False):
+                    raw.execute(statement)
+                raw.execute("DELETE FROM ps_kv WHERE key = ?", (PREFIX + record.id,))
+            if not _has_rows(raw, "ps_kv"):
+                raw.execute("DROP TABLE ps_kv")
+        if (
+            _has_columns(raw, "ps_tx", {"id", "tx_id"})
+            and _has_columns(raw, "ps_crud", {"id", "tx_id", "data"})
+            and not _has_rows(raw, "ps_crud")
+            and not raw.execute(
+                "SELECT 1 FROM sqlite_master WHERE type IN ('view', 'trigger') "
+                "AND (sql LIKE '%ps!_crud%' ESCAPE '!' OR sql LIKE '%ps!_tx%' ESCAPE '!')"
+            ).get
+        ):
+            raw.execute("DROP TABLE ps_tx")
+            raw.execute("DROP TABLE ps_crud")
+
+
+def _has_columns(raw: apsw.Connection, table: str, names: set[str]) -> bool:
+    return {name for (name,) in raw.execute(f"SELECT name FROM pragma_table_info('{table}')")} == (
+        names
+    )
+
+
+def _has_rows(raw: apsw.Connection, table: str) -> bool:
+    return bool(raw.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get)
