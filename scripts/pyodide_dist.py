@@ -44,6 +44,9 @@ def assemble(pyodide: Path, wheel: Path, cache: Path, output: Path) -> None:
     shutil.copytree(pyodide, output, ignore=shutil.ignore_patterns("node_modules"))
     for file in wheels:
         shutil.copy(file, output)
+    # For pages whose policy keeps Python from running it itself.
+    with zipfile.ZipFile(wheel) as archive:
+        (output / "host.js").write_bytes(archive.read("holdfast/browser/host.js"))
 
     names = {canonicalize_name(parse_wheel_filename(file.name)[0]) for file in wheels}
     environment = _marker_environment(released["info"])

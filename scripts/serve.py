@@ -4,6 +4,7 @@
     /pyodide/    .build/pyodide/               Pyodide, its packages, the holdfast wheel
     /data/       node_modules/vega-datasets/data/
     /e2e/        tests/e2e/pages/
+    /strict/     tests/e2e/pages/              the same under a strict Content-Security-Policy
     /benchmarks/ benchmarks/
 
 Sends no COOP and COEP headers on purpose: holdfast needs no cross-origin isolation, and whatever
@@ -26,9 +27,13 @@ FOLDERS = {
     "/pyodide/": ROOT / ".build" / "pyodide",
     "/data/": ROOT / "node_modules" / "vega-datasets" / "data",
     "/e2e/": ROOT / "tests" / "e2e" / "pages",
+    "/strict/": ROOT / "tests" / "e2e" / "pages",
     "/benchmarks/": ROOT / "benchmarks",
     "/": ROOT / "web",
 }
+
+# A worker's policy is that of its script's answer, not its page's.
+POLICIES = {"/strict/": "script-src 'self' 'wasm-unsafe-eval'"}
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -56,6 +61,9 @@ class Handler(SimpleHTTPRequestHandler):
     def end_headers(self) -> None:
         # A changed file is seen at the next load; an unchanged one costs a 304.
         self.send_header("Cache-Control", "no-cache")
+        for prefix, policy in POLICIES.items():
+            if self.path.startswith(prefix):
+                self.send_header("Content-Security-Policy", policy)
         super().end_headers()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:

@@ -54,20 +54,24 @@ export class Tab {
   #events = [];
   #waiting = [];
 
-  constructor(page, pid) {
+  constructor(page, pid, options) {
+    const { folder = "e2e", classic = false, scripts = [] } = options;
+    this.options = { folder, classic, scripts };
     this.page = page;
     /** The process of this tab's page and worker. */
     this.pid = pid;
   }
 
-  static async open(context, profile, known) {
+  static async open(context, profile, known, options) {
     const page = await context.newPage();
-    const tab = new Tab(page, null);
+    const tab = new Tab(page, null, options);
     await page.exposeFunction("holdfastEvent", (event) => tab.#take(event));
     page.on("console", (message) => {
       if (message.type() === "error") console.log(`[console] ${message.text()}`);
     });
-    await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/tab.html`);
+    const { folder, classic } = tab.options;
+    const query = classic ? "?worker=classic" : "";
+    await page.goto(`${process.env.HOLDFAST_ORIGIN}/${folder}/tab.html${query}`);
     await page.waitForFunction(() => window.tab);
     tab.pid = await busyProcess(profile, known, (spin) => tab.#call({ spin }));
     await tab.#load();
@@ -150,7 +154,8 @@ export class Tab {
   }
 
   #load() {
-    return this.#call({ load: { packages: [wheelUrl()] } });
+    const { classic, scripts } = this.options;
+    return this.#call({ load: { packages: [wheelUrl()], scripts, classic } });
   }
 
   #take(event) {
@@ -188,12 +193,15 @@ export const test = base.extend({
     await context.close();
   },
 
-  /** Opens a tab of the test's profile, ready to import holdfast. */
+  /**
+   * Opens a tab of the test's profile, ready to import holdfast. Options: `folder` "strict" for a
+   * page under a strict policy, `classic` for a classic worker, `scripts` that it loads first.
+   */
   openTab: async ({ context, profile }, use) => {
     const tabs = [];
-    await use(async () => {
+    await use(async (options = {}) => {
       const known = new Set(tabs.map((tab) => tab.pid).filter(alive));
-      const tab = await Tab.open(context, profile, known);
+      const tab = await Tab.open(context, profile, known, options);
       tabs.push(tab);
       return tab;
     });

@@ -109,6 +109,12 @@ def test_the_wheel_is_for_every_python_and_brings_the_module(wheel: Path) -> Non
     assert not [name for name in names if name.endswith((".c", ".so", "build.py"))]
 
 
+def test_host_js_has_the_wheels_version(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        script = archive.read("holdfast/browser/host.js").decode()
+    assert f'version = "{wheel.name.split("-")[1]}";' in script
+
+
 def test_the_module_exports_its_entry_point_and_imports_what_pyodide_has(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         module = WasmModule(archive.read("holdfast/vfs/holdfast_vfs.wasm"))

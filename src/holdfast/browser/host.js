@@ -7,6 +7,8 @@
 // A handle is named by a small number, its "file", which the VFS passes back at each call.
 
 globalThis.holdfastHost ??= (() => {
+  // The package's: Python and a host.js that a page serves itself have to be of one version.
+  const version = "0.1.0";
   const ERROR = -1;
   const FULL = -2;
 
@@ -333,6 +335,7 @@ globalThis.holdfastHost ??= (() => {
   }
 
   return {
+    version,
     install,
     canShareHandles,
     nameFiles,

@@ -1,8 +1,9 @@
-"""host.js, loaded once for each interpreter, and the VFS's functions in the function table."""
+"""host.js, loaded once for each worker, and the VFS's functions in the function table."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -16,19 +17,32 @@ from ..errors import StorageUnavailableError
 
 @cache
 def host() -> Any:
-    """globalThis.holdfastHost. StorageUnavailableError: this page's policy keeps it out."""
+    """globalThis.holdfastHost.
+
+    StorageUnavailableError: this page's policy keeps it out, or it is of another version.
+    """
     found = getattr(js.globalThis, "holdfastHost", None)
-    if found is None:
-        try:
-            run_js(files(__package__).joinpath("host.js").read_text("utf-8"))
-        except JsException as error:
-            raise StorageUnavailableError(
-                "holdfast's JavaScript could not be run, which a Content-Security-Policy without "
-                "'unsafe-eval' does; serve holdfast/browser/host.js yourself and load it in the "
-                f"worker before importing holdfast ({error})"
-            ) from error
-        found = js.globalThis.holdfastHost
-    return found
+    if found is not None:
+        _check_version(found)
+        return found
+    try:
+        run_js(files(__package__).joinpath("host.js").read_text("utf-8"))
+    except JsException as error:
+        raise StorageUnavailableError(
+            "holdfast's JavaScript could not be run, which a Content-Security-Policy without "
+            "'unsafe-eval' does; serve holdfast/browser/host.js yourself and load it in the "
+            f"worker before importing holdfast ({error})"
+        ) from error
+    return js.globalThis.holdfastHost
+
+
+def _check_version(found: Any) -> None:
+    theirs, ours = getattr(found, "version", "unknown"), version("holdfast")
+    if theirs != ours:
+        raise StorageUnavailableError(
+            f"this worker loaded a host.js of version {theirs}, and holdfast is of version "
+            f"{ours}; serve the holdfast/browser/host.js that is inside holdfast's own wheel"
+        )
 
 
 @cache

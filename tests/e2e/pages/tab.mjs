@@ -7,7 +7,8 @@ let lastCall = 0;
 
 function startWorker() {
   calls = new Map();
-  worker = new Worker(new URL("worker.mjs", import.meta.url), { type: "module" });
+  const type = new URLSearchParams(location.search).get("worker") ?? "module";
+  worker = new Worker(new URL("worker.mjs", import.meta.url), { type });
   worker.onmessage = ({ data }) => {
     if ("event" in data) {
       window.holdfastEvent?.(data.event);

@@ -1,13 +1,13 @@
 // A bare Pyodide worker: it loads, installs what it is told to and runs the Python it is sent.
 //
-// { id, load: { packages } }  loads Pyodide and micropip.install()s the packages
+// { id, load: { packages, scripts, classic } }
+//                             loads the scripts and Pyodide, in the way of a classic or a module
+//                             worker, and micropip.install()s the packages
 // { id, python }              runs the code (await allowed) and answers its last expression
 // { id, spin: milliseconds }  keeps this thread busy, so that its process can be told by its load
 //
 // Python code finds `emit(value)` among its globals: the value arrives at the test at once, also
 // when the run that sent it never ends.
-import { loadPyodide } from "/pyodide/pyodide.mjs";
-
 let pyodide;
 
 function toPlain(value) {
@@ -18,7 +18,10 @@ function toPlain(value) {
 }
 
 const actions = {
-  async load({ packages }) {
+  async load({ packages, scripts, classic }) {
+    const load = async (url) => (classic ? importScripts(url) : import(url));
+    for (const url of scripts) await load(url);
+    const { loadPyodide } = (await load(`/pyodide/pyodide.${classic ? "js" : "mjs"}`)) ?? self;
     pyodide = await loadPyodide();
     pyodide.globals.set("emit", (value) => postMessage({ event: toPlain(value) }));
     await pyodide.loadPackage("micropip");
