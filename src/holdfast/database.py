@@ -105,19 +105,21 @@ class Database:
         ValueError: several statements (none is run), or one that controls transactions.
         NestedTransactionError: inside a write transaction of this database.
         """
-        self._check_open()
-        statement = await self._statement(sql)
+        statement = self._main.statements.known(sql) or await self._statement(sql)
         if statement.bare:
             return await self._execute_bare(sql, params)
         if statement.readonly:
+            self._check_open()
             async with self._reading() as connection:
                 return connection.execute(connection.statement(sql), params)
+        result = Writing(self).at_once(statement, params)
+        if result is not None:
+            return result
         async with Writing(self) as transaction:
             return await transaction.execute(sql, params)
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement for each of `seq_of_params`, in one write transaction."""
-        self._check_open()
         await self._statement(sql)
         async with self.write_transaction() as transaction:
             return await transaction.execute_many(sql, seq_of_params)
@@ -140,11 +142,7 @@ class Database:
         self._check_open()
         main = self._main
         # The way without waiting: the main connection is free, its lease is here.
-        if (
-            not self._turn.locked()
-            and time.monotonic() - self._last_yield < SLICE
-            and self._storage.begin_read_now(main)
-        ):
+        if self._may_go_on() and self._storage.begin_read_now(main):
             try:
                 if not main.statement(sql).readonly:
                     raise ValueError(f"{sql!r} writes; use execute()")
@@ -157,14 +155,13 @@ class Database:
             return connection.fetch(sql, params, one)
 
     async def _statement(self, sql: str) -> Statement:
-        known = self._main.statements.known(sql)
-        if known is not None:
-            return known
+        self._check_open()
         async with self._reading() as connection:
             return connection.statement(sql)
 
     async def _execute_bare(self, sql: str, params: Parameters) -> ExecuteResult:
         """Pragmas that set something, and VACUUM: alone, in no transaction."""
+        self._check_open()
         async with self._turn:
             await self._storage.begin_write(self._main)
             try:
@@ -260,6 +257,10 @@ class Database:
             connection.close()
         else:
             self._idle_readers.append(connection)
+
+    def _may_go_on(self) -> bool:
+        """Whether the main connection can be used now, without letting others go first."""
+        return not self._turn.locked() and time.monotonic() - self._last_yield < SLICE
 
     async def _let_others_go(self) -> None:
         if time.monotonic() - self._last_yield >= SLICE:

@@ -40,8 +40,7 @@ class Transaction:
     """
 
     def __init__(self, owner: object, connection: Connection, *, writable: bool) -> None:
-        # Unique among all tabs; asking for random bytes each time would cost more than a read.
-        self.id = f"{_PREFIX}{next(_numbers):x}"
+        self._number = next(_numbers)
         self.owner = owner
         self.writable = writable
         self._engine = connection
@@ -53,6 +52,11 @@ class Transaction:
         self._on_commit: list[Callback] = []
         self._on_rollback: list[Callback] = []
         self._savepoints = 0
+
+    @property
+    def id(self) -> str:
+        """Unique among all tabs; asking for random bytes each time would cost more than a read."""
+        return f"{_PREFIX}{self._number:x}"
 
     @property
     def is_open(self) -> bool:

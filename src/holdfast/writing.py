@@ -12,6 +12,8 @@ import apsw
 from .announcements import Announcement
 from .connection import Touched
 from .errors import QuotaExceededError
+from .rows import ExecuteResult, Parameters
+from .statements import Statement
 from .transactions import Transaction, run_callbacks, write_transactions
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ class Writing:
             await database._let_others_go()
         await database._turn.acquire()
         try:
-            # It may have been closed while this waited.
-            database._check_open(self._own)
+            if database._closing:  # while this waited
+                database._check_open(self._own)
             await database._storage.begin_write(database._main)
             if waits:
                 # Others had their time; this is the beginning of ours.
@@ -92,14 +94,36 @@ class Writing:
                 # The block may be unwinding because its task was cancelled; these run all the same.
                 await asyncio.shield(self._database._start(run_callbacks(callbacks)))
 
+    def at_once(self, statement: Statement, params: Parameters) -> ExecuteResult | None:
+        """All of it for one statement, if it has to wait for nothing; else None."""
+        database, main = self._database, self._database._main
+        database._check_open(self._own)
+        if not (database._may_go_on() and database._storage.begin_write_now(main)):
+            return None
+        transaction = self._transaction = Transaction(database, main, writable=True)
+        touched: Touched = {}
+        try:
+            result = main.execute(statement, params)
+            touched = self._commit()
+        except BaseException as error:
+            self._explain(error)
+            raise
+        finally:
+            ddl = self._end()
+            database._storage.end_write_now()
+            if transaction.committed and (touched or ddl):
+                self._announce(frozenset(touched), ddl)
+            if callbacks := transaction.callbacks():
+                database._start(run_callbacks(callbacks))
+        return result
+
     def _commit(self) -> Touched:
         database, main = self._database, self._database._main
         touched = main.take_touched()
-        if touched:
-            database.triggers.before_commit(self._transaction, touched)
+        if touched and database.triggers.before_commit(self._transaction, touched):
             # What that wrote went to tables that were written before.
             main.take_touched()
-        main.run("COMMIT")
+        main.raw.execute("COMMIT")
         self._transaction.committed = True
         return touched
 
@@ -108,8 +132,16 @@ class Writing:
         if self._left:
             return False
         self._left = True
-        database, main, transaction = self._database, self._database._main, self._transaction
-        database._open_transactions.discard(transaction)
+        database = self._database
+        database._open_transactions.discard(self._transaction)
+        ddl = self._end()
+        database._storage.end_write(database._main)
+        database._turn.release()
+        return ddl
+
+    def _end(self) -> bool:
+        """No more statements; what was not committed is rolled back; whether the schema changed."""
+        main, transaction = self._database._main, self._transaction
         transaction.end()
         if not transaction.committed:
             if main.raw.in_transaction:
@@ -118,8 +150,6 @@ class Writing:
         ddl = main.statements.take_ddl()
         if ddl:
             main.statements.forget()
-        database._storage.end_write(main)
-        database._turn.release()
         return ddl
 
     def _announce(self, tables: frozenset[str], ddl: bool) -> None:

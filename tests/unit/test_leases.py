@@ -120,6 +120,67 @@ async def test_a_kept_lease_costs_no_lock_request(world: World) -> None:
     assert world.locks.asked == asked
 
 
+async def test_a_write_that_waits_for_nothing_needs_a_kept_lease(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    assert not a.write_now()
+    await a.read(1)
+    assert not a.write_now(), "it may only read"
+    a.leave_read()
+    await a.write(1)
+    assert not a.write_now(), "another connection of this tab writes"
+    a.leave_write()
+    for _ in range(3):
+        assert a.write_now()
+        a.leave_write_now()
+    async with asyncio.timeout(IDLE / 2):
+        await b.write(1)
+    assert not a.write_now()
+    b.leave_write()
+
+
+async def test_a_write_that_waits_for_nothing_does_not_prolong_what_others_want(
+    world: World,
+) -> None:
+    a, b = world.tab(exclusive=True), world.tab(exclusive=True)
+    await a.read(1)
+    assert a.write_now()
+    a.leave_write_now()
+    turn = asyncio.ensure_future(b.write(1))
+    await asyncio.sleep(0.01)
+    assert not a.write_now()
+    a.leave_read()
+    await turn
+    b.leave_write()
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_writes_that_wait_for_nothing_hand_over_and_go_idle(
+    world: World, exclusive: bool
+) -> None:
+    a, b = world.tab(exclusive=exclusive), world.tab(exclusive=exclusive)
+    await a.write(1)
+    a.leave_write()
+    turn = asyncio.ensure_future(b.write(1))
+    written = 0
+    async with asyncio.timeout(IDLE / 2):
+        while a.write_now():
+            a.leave_write_now()
+            written += 1
+            await asyncio.sleep(0)
+        await turn
+    assert written
+    b.leave_write()
+    await a.write(1)
+    a.leave_write()
+    await asyncio.sleep(IDLE * 0.6)
+    assert a.write_now()
+    a.leave_write_now()
+    await asyncio.sleep(IDLE * 0.6)
+    assert a.level >= Level.WRITE, "it was used meanwhile"
+    await asyncio.sleep(IDLE * 1.5)
+    assert a.level == Level.NONE
+
+
 async def test_a_keeper_hands_over_at_once(world: World) -> None:
     a, b = world.tab(), world.tab()
     await a.write(1)

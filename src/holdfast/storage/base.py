@@ -104,6 +104,16 @@ class Storage(ABC):
     def end_write(self, connection: Connection) -> None:
         """Leave it, after COMMIT or ROLLBACK."""
 
+    def begin_write_now(self, connection: Connection) -> bool:
+        """Enter and BEGIN a write that ends before anything else can run.
+
+        False when that needs `begin_write`. It is left by `end_write_now`.
+        """
+        return False
+
+    def end_write_now(self) -> None:
+        """Leave it, after COMMIT or ROLLBACK."""
+
     # -- the others ------------------------------------------------------------------------------
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:

@@ -104,6 +104,13 @@ class FileStorage(Storage):
 
         return FileTriggerHoldManager(self.path)
 
+    def begin_write_now(self, connection: Connection) -> bool:
+        try:
+            connection.raw.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            return False
+        return True
+
     async def begin_write(self, connection: Connection) -> None:
         await retry_while_busy(
             f"writing to {self.name!r}",

@@ -190,12 +190,30 @@ class Leases:
             await self.read(timeout)
         except BaseException:
             self._leave_write_turn()
+            self._used()
             raise
 
     def leave_write(self) -> None:
         """Leave a write; gives up what others want, keeps the rest."""
         self.leave_read()
         self._leave_write_turn()
+
+    def write_now(self) -> bool:
+        """Enter a write that is left, by `leave_write_now`, before anything else can run.
+
+        False when `write` is needed.
+        """
+        if self._level < Level.WRITE or self._write_turn.locked() or self._read_wanted:
+            return False
+        self._transactions += 1
+        return True
+
+    def leave_write_now(self) -> None:
+        """Leave a write that `write_now` entered.
+
+        Whatever others want was asked for between two turns of the loop, and given or marked then.
+        """
+        self._used()
 
     def _leave_write_turn(self) -> None:
         self._writing = False
@@ -204,7 +222,6 @@ class Leases:
             # before others of the same tab that wait for their turn.
             asyncio.get_running_loop().call_soon(self._give_write_if_free)
         self._write_turn.release()
-        self._used()
 
     async def exclusive(self, timeout: float) -> bool:
         """Inside a write, before it began its transaction: nobody else even reads.

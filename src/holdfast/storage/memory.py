@@ -53,6 +53,10 @@ class MemoryStorage(Storage):
 
         return MemoryTriggerHoldManager()
 
+    def begin_write_now(self, connection: Connection) -> bool:
+        connection.raw.execute("BEGIN IMMEDIATE")
+        return True
+
     async def begin_write(self, connection: Connection) -> None:
         connection.run("BEGIN IMMEDIATE")
 

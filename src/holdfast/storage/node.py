@@ -21,6 +21,7 @@ import contextlib
 import json
 import logging
 import uuid
+from array import array
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,9 @@ class Node:
         self.storages: list[OpfsStorage] = []
         self.opening = asyncio.Lock()
         self.is_open = False
-        self.frames = 0
+        # Frames in the WAL, when it was last caught up with; an array, for the VFS writes to it.
+        self._frames = array("I", [0])
+        self._frames_at = self._frames.buffer_info()[0]
         self.files: DatabaseFiles
         self.leases: Leases
         self.presence: Presence
@@ -299,7 +302,16 @@ class Node:
             self._channel.post(f"commit {int(self._unsent_ddl)} {tables}")
             self._unsent, self._unsent_ddl = None, False
 
-    # -- checkpoints -----------------------------------------------------------------------------
+    # -- the WAL ---------------------------------------------------------------------------------
+
+    def catch_up(self, connection: Connection) -> None:
+        """Before a transaction, under its lease: see what others committed."""
+        connection.raw.file_control("main", CATCH_UP, self._frames_at)
+
+    @property
+    def frames(self) -> int:
+        """Frames in the WAL, when it was last caught up with."""
+        return self._frames[0]
 
     async def checkpoint(self, connection: Connection) -> None:
         """Inside a write, before its transaction: copy the WAL into the database file.
@@ -310,7 +322,7 @@ class Node:
         if not await self.leases.exclusive(timeout):
             self._checkpoint_at = self.frames + CHECKPOINT // 10
             return
-        connection.raw.file_control("main", CATCH_UP, 0)
+        self.catch_up(connection)
         try:
             connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.FullError:

@@ -10,7 +10,7 @@ from ..connection import Connection, Touched
 from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus
 from .leases import Level
-from .node import CATCH_UP, Node, check_name, join, leave, load_extension
+from .node import Node, check_name, join, leave, load_extension
 from .opfs_store import OpfsStore
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ class OpfsStorage(Storage):
             raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             # Checkpoints need a lease, so they are not SQLite's to begin.
             raw.wal_autocheckpoint(0)
-            raw.set_wal_hook(self._committed)
             mode = raw.execute("PRAGMA journal_mode = WAL").get
             if mode != "wal":
                 raise StorageUnavailableError(f"{self.name!r} stays in journal mode {mode!r}")
@@ -111,11 +110,12 @@ class OpfsStorage(Storage):
             text = changes.execute("SELECT holdfast_changes()").get
             if text is None:
                 return {}
-            parts = iter(text.split("\0"))
-            return {
-                table: int(rowid) if rowid else None
-                for table, rowid in zip(parts, parts, strict=False)
-            }
+            parts = text.split("\0")
+            touched: Touched = {}
+            for i in range(0, len(parts) - 1, 2):
+                rowid = parts[i + 1]
+                touched[parts[i]] = int(rowid) if rowid else None
+            return touched
 
         return Connection(raw, take)
 
@@ -156,7 +156,7 @@ class OpfsStorage(Storage):
 
     def _catch_up_reader(self, connection: Connection) -> None:
         try:
-            connection.raw.file_control("main", CATCH_UP, 0)
+            self.node.catch_up(connection)
         except BaseException:
             self.end_read()
             raise
@@ -174,20 +174,33 @@ class OpfsStorage(Storage):
         node.presence.check()
         await node.leases.write(self.busy_timeout)
         try:
+            node.catch_up(connection)
             if node.wants_checkpoint:
                 await node.checkpoint(connection)
-            connection.raw.file_control("main", CATCH_UP, 0)
-            connection.run("BEGIN IMMEDIATE")
+                node.catch_up(connection)
+            connection.raw.execute("BEGIN IMMEDIATE")
         except BaseException:
             node.leases.leave_write()
             raise
 
+    def begin_write_now(self, connection: Connection) -> bool:
+        node = self.node
+        if node.wants_checkpoint or not node.leases.write_now():
+            return False
+        try:
+            node.presence.check()
+            node.catch_up(connection)
+            connection.raw.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            node.leases.leave_write_now()
+            raise
+        return True
+
+    def end_write_now(self) -> None:
+        self.node.leases.leave_write_now()
+
     def end_write(self, connection: Connection) -> None:
         self.node.leases.leave_write()
-
-    def _committed(self, _connection: apsw.Connection, _database: str, frames: int) -> int:
-        self.node.frames = frames
-        return apsw.SQLITE_OK
 
     # -- the others ------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class Destinations:
         self._persisted: frozenset[str] = frozenset()
         # The schema that they were read at; None: to be read again.
         self._version: int | None = None
+        # Tables that were found to be none, so that most commits need not ask.
+        self._others: set[str] = set()
         self._reading: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -58,12 +60,20 @@ class Destinations:
             self._persisted = frozenset(name for name in recorded if _exists(tx, "main", name))
             self._version = version
             # Rolled back, the same number may come to stand for another schema.
-            tx.on_rollback(self._forget)
+            tx.on_rollback(self.forget)
         return self.known()
 
-    def stamp(self, tx: Transaction, touched: Mapping[str, int | None]) -> None:
-        """Stamp what `tx` recorded; `touched`: table -> smallest rowid inserted there, or None."""
-        for destination in self.seen_by(tx) & touched.keys():
+    def stamp(self, tx: Transaction, touched: Mapping[str, int | None]) -> bool:
+        """Stamp what `tx` recorded; `touched`: table -> smallest rowid inserted there, or None.
+
+        Whether there was anything.
+        """
+        if touched.keys() <= self._others:
+            return False
+        stamped = False
+        destinations = self.seen_by(tx)
+        self._others |= touched.keys() - destinations
+        for destination in destinations & touched.keys():
             first = touched[destination]
             if first is None:
                 continue
@@ -79,9 +89,13 @@ class Destinations:
                 f"(SELECT min(operation_id) FROM {table} WHERE operation_id >= ?)",
                 (tx.id, self._database._origin, first),
             )
+            stamped = True
+        return stamped
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """The schema changed, or a change of it was undone."""
         self._version = None
+        self._others.clear()
 
     def _heard(self, announcement: Announcement) -> None:
         if announcement.remote and (announcement.ddl or announcement.tables is None):
@@ -96,7 +110,7 @@ class Destinations:
             logger.debug("closed while its destinations were read")
             return
         self._persisted = frozenset(record.destination for record in read_records(rows))
-        self._forget()
+        self.forget()
 
 
 def _exists(tx: Transaction, place: str, destination: str) -> bool:

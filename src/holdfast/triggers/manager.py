@@ -237,6 +237,7 @@ class TriggerManager:
             created_at=datetime.now(UTC),
         )
         make_trigger(tx, record, source, options)
+        self._destinations.forget()
         trigger = DiffTrigger(
             self._database, record, source, temporary=not options.persist, on_gone=self._give_up
         )
@@ -327,11 +328,15 @@ class TriggerManager:
         """The destinations of every tab's triggers, as far as this connection knows."""
         return self._destinations.known()
 
-    def before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> None:
-        """`tx` is about to commit; `touched`: table -> smallest rowid inserted there, or None."""
-        if touched.get("ps_crud") is not None:
+    def before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> bool:
+        """`tx` is about to commit; `touched`: table -> smallest rowid inserted there, or None.
+
+        Whether this wrote something too.
+        """
+        crud = touched.get("ps_crud") is not None
+        if crud:
             next_tx_id(tx)
-        self._destinations.stamp(tx, touched)
+        return self._destinations.stamp(tx, touched) or crud
 
     async def _sweep_now_and_then(self) -> None:
         # A manager of holds that are lost without an event says how often to look.

@@ -52,7 +52,8 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 
-/* A file control of our own: bring the wal-index up to date. */
+/* A file control of our own: bring the wal-index up to date. Its argument, if
+** any, points to a u32 that gets the number of frames in the WAL. */
 #define HOLDFAST_FCNTL_CATCH_UP 0x48460001
 
 enum { LEVEL_NONE, LEVEL_READ, LEVEL_WRITE, LEVEL_EXCLUSIVE };
@@ -166,8 +167,11 @@ static int file_check_reserved(sqlite3_file *base, int *reserved) {
 static int file_control(sqlite3_file *base, int op, void *argument) {
   Node *node = ((File *)base)->node;
   switch (op) {
-    case HOLDFAST_FCNTL_CATCH_UP:
-      return catch_up(node);
+    case HOLDFAST_FCNTL_CATCH_UP: {
+      int rc = catch_up(node);
+      if (rc == SQLITE_OK && argument) *(u32 *)argument = wal_index_frames(node);
+      return rc;
+    }
     case SQLITE_FCNTL_PERSIST_WAL:
       /* The last connection of a tab is not the last of the database. */
       *(int *)argument = 1;
@@ -442,8 +446,7 @@ static void sql_status(sqlite3_context *context, int n, sqlite3_value **values) 
   if (strcmp(what, "caught_up") == 0) sqlite3_result_int(context, node->caught_up);
   if (strcmp(what, "recovered") == 0) sqlite3_result_int(context, node->recovered);
   if (strcmp(what, "foreign") == 0) sqlite3_result_int(context, wal_is_foreign(node));
-  if (strcmp(what, "frames") == 0 && node->regions)
-    sqlite3_result_int64(context, ((IndexHeader *)node->region[0])->max_frame);
+  if (strcmp(what, "frames") == 0) sqlite3_result_int64(context, wal_index_frames(node));
 }
 
 #if defined(_WIN32)

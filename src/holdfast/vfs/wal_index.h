@@ -175,6 +175,10 @@ static int catch_up(Node *node) {
   return SQLITE_OK;
 }
 
+static u32 wal_index_frames(const Node *node) {
+  return node->regions ? ((const IndexHeader *)node->region[0])->max_frame : 0;
+}
+
 /* Coming down from EXCLUSIVE, the index may describe a restart that was rolled
 ** back, and so never reached the file: it is compared again before the next
 ** transaction, or a writer would overwrite frames that others still read. */
