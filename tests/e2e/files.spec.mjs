@@ -162,3 +162,140 @@ db = await holdfast.open("busy.db")
 await db.fetch_value("SELECT count(*) FROM sqlite_master WHERE name = 't'")`),
   ).toBe(0);
 });
+
+// The worker stops inside its import, at a part of the way, and is terminated there: while the data
+// arrives, or in the middle of the transaction that replaces the old database.
+test("an import that is killed leaves the old database or the new one", async ({ openTab }) => {
+  const a = await openTab();
+  await a.run(start);
+  await a.run(`
+db = await filled("new.db", 7000, "new")
+data = await db.export()
+await db.close()
+await (await filled("old.db", 4000, "old")).close()`);
+  for (const [name, part, states] of [
+    ["old.db", 0.3, ["old4000"]],
+    ["old.db", 0.55, ["old4000"]],
+    ["old.db", 0.8, ["old4000"]],
+    ["fresh.db", 0.9, [""]],
+    ["old.db", 0.95, ["old4000"]],
+    ["old.db", 1, ["new7000"]],
+  ]) {
+    const b = await openTab();
+    await b.run(start);
+    await b.run(`
+async def replace():
+    db = await holdfast.open("new.db")
+    # Read out first: a database that is still open elsewhere must not matter here.
+    data = await db.export()
+    await db.close()
+    def stop(done, total):
+        if total and done >= total * ${part}:
+            emit("there")
+            while True:
+                pass
+    await holdfast.import_database("${name}", data, on_progress=stop)
+replacing = asyncio.ensure_future(replace())
+None`);
+    await b.event((event) => event === "there", 30_000);
+    await b.terminateWorker();
+    const found = await a.run(`
+listed = await holdfast.databases()
+async with holdfast.open("${name}") as db:
+    there = await db.fetch_value("SELECT count(*) FROM sqlite_master WHERE name = 't'")
+    state = await db.fetch_value("SELECT min(mark) || count(*) FROM t") if there else ""
+    whole = await db.fetch_value("PRAGMA integrity_check")
+[state, whole, "${name}" in listed]`);
+    expect(states).toContain(found[0]);
+    expect(found.slice(1)).toEqual(["ok", found[0] !== ""]);
+    await b.close();
+  }
+  // What they left behind goes when somebody looks.
+  expect(
+    await a.run(`
+import js
+async def left():
+    root = await js.navigator.storage.getDirectory()
+    folder = await root.getDirectoryHandle("holdfast-scratch")
+    return [name async for name in folder.keys()]
+before = await left()
+await holdfast.import_database("fresh.db", data)
+[len(before) > 0, await left()]`),
+  ).toEqual([true, []]);
+});
+
+test("an import takes what JavaScript has", async ({ openTab }) => {
+  const a = await openTab();
+  await a.run(start);
+  expect(
+    await a.run(`
+import js
+from pyodide.ffi import to_js
+db = await filled("x.db", 2000, "x")
+data = await db.export()
+array = to_js(data)
+blob = js.Blob.new(to_js([array]))
+found = []
+for name, value in {
+    "blob": blob,
+    "file": js.File.new(to_js([array]), "x.db"),
+    "stream": blob.stream(),
+    "response": js.Response.new(blob).body,
+    "array": array,
+    "buffer": array.buffer,
+    "bytes": data,
+    "chunks": db.export_chunks(),
+}.items():
+    told = []
+    await holdfast.import_database(f"in/{name}.db", value, on_progress=lambda *each: told.append(each))
+    assert told == sorted(told, key=lambda each: each[0]), told
+    async with holdfast.open(f"in/{name}.db") as copy:
+        found.append([name, await copy.fetch_value("SELECT count(*) FROM t"), told[-1][0] == len(data)])
+    await holdfast.delete_database(f"in/{name}.db")
+refused = [await outcome(holdfast.import_database("bad.db", value))
+           for value in (js.Blob.new(), js.Blob.new(to_js(["no database"])), data[:-4096])]
+found + [refused, await holdfast.databases()]`),
+  ).toEqual([
+    ...["blob", "file", "stream", "response", "array", "buffer", "bytes", "chunks"].map((name) => [
+      name,
+      2000,
+      true,
+    ]),
+    Array(3).fill("NotADatabaseError"),
+    ["x.db"],
+  ]);
+});
+
+// BIG_MB=300 tries what a whole suite need not do each time.
+test("a large database passes through little memory", async ({ openTab }) => {
+  test.setTimeout(600_000);
+  const size = Number(process.env.BIG_MB ?? 48);
+  const a = await openTab();
+  await a.run(start);
+  const found = await a.run(`
+import pyodide_js, time
+heap = lambda: pyodide_js._module.HEAPU8.length
+db = await holdfast.open("large.db")
+await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, pad BLOB)")
+await db.execute("CREATE INDEX i ON t(substr(pad, 1, 8))")
+for _ in range(${size}):
+    await db.execute_many("INSERT INTO t(pad) VALUES(randomblob(10000))", [()] * 100)
+# Its pages are in the cache: that is the database's own memory.
+await db.fetch_value("SELECT sum(length(pad)) FROM t")
+before, began = heap(), time.monotonic()
+exported = 0
+async for chunk in db.export_chunks():
+    exported += len(chunk)
+after_export, middle = heap(), time.monotonic()
+await holdfast.import_database("copy.db", db.export_chunks())
+after_import, ended = heap(), time.monotonic()
+async with holdfast.open("copy.db") as copy:
+    n = await copy.fetch_value("SELECT count(*) FROM t")
+await db.close()
+{"megabytes": exported / 1e6, "export": (after_export - before) / 1e6,
+ "import": (after_import - before) / 1e6, "rows": n, "seconds": [middle - began, ended - middle]}`);
+  console.log(JSON.stringify(found));
+  expect(found.rows).toBe(size * 100);
+  expect(found.megabytes).toBeGreaterThan(size);
+  expect(found.import).toBeLessThan(40);
+});

@@ -29,6 +29,7 @@ from .store import (
     HEADER,
     Scratch,
     Store,
+    check_no_wal,
     configure,
     holds_database,
     leave_wal,
@@ -304,8 +305,7 @@ def _only_the_file(raw: apsw.Connection) -> None:
     configure(raw)
     leave_wal(raw)
     raw.execute("BEGIN EXCLUSIVE")
-    if raw.execute("PRAGMA journal_mode").get != "delete":
-        raise apsw.BusyError("it was opened meanwhile")
+    check_no_wal(raw)
 
 
 def _remove(path: str) -> None:

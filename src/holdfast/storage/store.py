@@ -22,6 +22,7 @@ more. SQLite throws away a WAL or a journal that it finds beside an empty databa
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -137,14 +138,27 @@ def prepare(raw: apsw.Connection) -> None:
     raw.execute("PRAGMA synchronous = EXTRA; PRAGMA locking_mode = EXCLUSIVE").fetchall()
     leave_wal(raw)
     # In that locking mode the lock stays. Nothing is written: an empty file remains empty.
-    raw.execute("BEGIN EXCLUSIVE; ROLLBACK")
+    raw.execute("BEGIN EXCLUSIVE")
+    check_no_wal(raw)
+    raw.execute("ROLLBACK")
 
 
 def leave_wal(raw: apsw.Connection) -> None:
     """Checkpoint the WAL, remove it, and go on with a rollback journal."""
-    mode = raw.execute("PRAGMA journal_mode = DELETE").get
-    if mode not in ("delete", "memory"):
-        raise apsw.BusyError(f"the journal mode stays {mode!r}")
+    keep = ctypes.c_int(0)
+    raw.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
+    raw.execute("PRAGMA journal_mode = DELETE").fetchall()
+    raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    check_no_wal(raw)
+
+
+def check_no_wal(raw: apsw.Connection) -> None:
+    """apsw.BusyError: another connection has gone back to a WAL meanwhile.
+
+    A copy into a WAL could not change the size of the pages.
+    """
+    if raw.execute("PRAGMA journal_mode").get == "wal":
+        raise apsw.BusyError("the database was opened meanwhile")
 
 
 def release(raw: apsw.Connection) -> None:

@@ -173,8 +173,13 @@ static int file_control(sqlite3_file *base, int op, void *argument) {
       return rc;
     }
     case SQLITE_FCNTL_PERSIST_WAL:
-      /* The last connection of a tab is not the last of the database. */
-      *(int *)argument = 1;
+      /* The last connection of a tab is not the last of the database, so the
+      ** WAL stays; unless this one said (with 0) that it has the database to
+      ** itself. */
+      if (*(int *)argument >= 0)
+        ((File *)base)->removes_wal = !*(int *)argument;
+      else
+        *(int *)argument = !((File *)base)->removes_wal;
       return SQLITE_OK;
   }
   return SQLITE_NOTFOUND;
@@ -298,7 +303,9 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync) {
   if (node->level < LEVEL_EXCLUSIVE) return SQLITE_BUSY;
   if (host.size(node->file[kind]) <= 0) return SQLITE_IOERR_DELETE_NOENT;
   if (host.truncate(node->file[kind], 0)) return SQLITE_IOERR_DELETE;
-  if (sync && host.flush(node->file[kind])) return SQLITE_IOERR_DELETE;
+  /* SQLite leaves it to the folder's sync that a WAL does not come back. Here
+  ** nothing but its own flush keeps it from being replayed later. */
+  if ((sync || kind == FILE_WAL) && host.flush(node->file[kind])) return SQLITE_IOERR_DELETE;
   return SQLITE_OK;
 }
 

@@ -63,6 +63,7 @@ typedef struct {
   Node *node;
   int kind;
   int lock;             /* SQLite's lock on the database file */
+  int removes_wal;      /* 1: closing the WAL deletes it */
   int shared, exclusive; /* masks of wal-index locks */
 } File;
 
