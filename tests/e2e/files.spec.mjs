@@ -180,6 +180,7 @@ await (await filled("old.db", 4000, "old")).close()`);
     ["fresh.db", 0.9, [""]],
     ["old.db", 0.95, ["old4000"]],
     ["old.db", 1, ["new7000"]],
+    ["old.db", 0.4, ["new7000"]],
   ]) {
     const b = await openTab();
     await b.run(start);
