@@ -162,5 +162,5 @@ class Writing:
             raise QuotaExceededError(
                 f"there is no more space for {self._database.name!r}; the transaction was rolled "
                 "back and nothing was lost. Delete something, or ask for more with "
-                "navigator.storage.persist()"
+                "holdfast.persist()"
             ) from error

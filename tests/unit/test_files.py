@@ -394,6 +394,12 @@ asyncio.run(main())
 """
 
 
+DELETER = """
+import asyncio, sys, holdfast
+asyncio.run(holdfast.delete_database(sys.argv[1]))
+"""
+
+
 @contextlib.contextmanager
 def held_open(name: str, code: str = HOLDER) -> Iterator[subprocess.Popen[str]]:
     """Another process has the database open, until its stdin is closed."""
@@ -435,6 +441,13 @@ async def test_an_open_database_is_left_alone(where: str) -> None:
             raise AssertionError("the data was read before it was known that it can be used")
             yield b""
 
+        refused = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", DELETER, "a.db"],
+            capture_output=True,
+            text=True,
+        )
+        assert "DatabaseBusyError" in refused.stderr
         os.symlink("a.db", "alias.db")
         for name in ("a.db", "alias.db"):
             for wait in (0.0, 0.05):
@@ -547,6 +560,28 @@ async def main():
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
+
+
+async def test_a_file_that_is_deleted_while_it_is_opened_is_opened_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with await fill("a.db", "old"):
+        pass
+    connect = apsw.Connection
+
+    def late(path: str, **options: Any) -> apsw.Connection:
+        monkeypatch.setattr(apsw, "Connection", connect)
+        opened = connect(path, **options)
+        os.unlink(path)
+        return opened
+
+    monkeypatch.setattr(apsw, "Connection", late)
+    async with holdfast.open("a.db") as db:
+        await db.execute("CREATE TABLE fresh(x)")
+    with contextlib.closing(sqlite3.connect("a.db")) as plain:
+        names = {name for (name,) in plain.execute("SELECT name FROM sqlite_master")}
+    assert "fresh" in names
+    assert "t" not in names
 
 
 async def test_status_and_persist() -> None:

@@ -163,3 +163,22 @@ async def test_a_deletion_cut_short_leaves_nothing_to_a_new_database(
         content[name].clear()
     expected = [("old", 25)] if steps % 4 == 0 else []
     assert found_in(library, content) == expected
+
+
+def test_what_is_left_behind_by_a_wal_is_flushed_away(library: Path) -> None:
+    """A WAL that came back after a power cut would be replayed over the new database."""
+    files = Files()
+    tab = Tab(library, files)
+    connection = tab.create()
+    tab.level(EXCLUSIVE)
+    fill(connection, "old", 25)
+    connection.close(True)
+    files.log.clear()
+    destination = apsw.Connection("x.db", vfs=tab.vfs)
+    prepare(destination)
+    calls = [call[:3] for call in files.log if call[0] != "read"]
+    gone = calls.index(("truncate", "x.db-wal", 0))
+    # The database has all of it before, and nothing is written to it in between.
+    assert calls[gone - 1] == ("flush", "x.db")
+    assert calls[gone + 1] == ("flush", "x.db-wal")
+    destination.close(True)
