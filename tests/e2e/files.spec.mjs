@@ -255,6 +255,9 @@ for name, value in {
     await holdfast.delete_database(f"in/{name}.db")
 refused = [await outcome(holdfast.import_database("bad.db", value))
            for value in (js.Blob.new(), js.Blob.new(to_js(["no database"])), data[:-4096])]
+status = await db.status()
+assert status.quota > status.usage > len(data), status
+assert await holdfast.persist() is status.persisted is False  # a page has to ask
 found + [refused, await holdfast.databases()]`),
   ).toEqual([
     ...["blob", "file", "stream", "response", "array", "buffer", "bytes", "chunks"].map((name) => [
