@@ -62,11 +62,11 @@ test-emscripten: $(BUILD)/needs-browser $(BUILD)/pyodide-emscripten/pyodide-lock
 demo: $(BUILD)/pyodide/pyodide-lock.json ## serve the demo and print its address
 	$(RUN) scripts/serve.py --port $(PORT)
 
-bench: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## measure, side by side in one browser run
+bench: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json benchmarks/node_modules/.package-lock.json ## measure beside the rivals, in one browser run
 	node benchmarks/run.mjs $(ARGS)
 
 clean: ## remove everything that was made
-	rm -rf $(BUILD) dist node_modules
+	rm -rf $(BUILD) dist node_modules benchmarks/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp means: looked for once, and found or installed. `make clean` makes it look again.
@@ -83,6 +83,10 @@ $(VENV)/ready: pyproject.toml | $(BUILD)/needs-build
 
 node_modules/.package-lock.json: package.json package-lock.json | $(BUILD)/needs-node
 	npm ci --no-audit --no-fund
+	@touch $@
+
+benchmarks/node_modules/.package-lock.json: benchmarks/package.json benchmarks/package-lock.json | $(BUILD)/needs-node
+	cd benchmarks && npm ci --no-audit --no-fund
 	@touch $@
 
 $(WHEEL): $(SOURCES) $(VENV)/ready

@@ -1,18 +1,104 @@
-// `make bench`: what the engine costs, beside the raw OPFS limit, in one run of one browser.
+// `make bench`: holdfast beside its rivals and beside the raw OPFS, in one run of one browser.
 //
-// A persistent profile (in a private one each OPFS call crosses processes), the rows of each round
-// side by side, medians over the rounds: machines are shared, so ratios say more than figures.
-// Prints a table, and writes it with every round to benchmarks/results/.
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { once } from "node:events";
+//   node benchmarks/run.mjs [--rounds 5] [--only commit,alternate2] [--engines holdfast,raw]
+//
+// A persistent profile (in a private one each OPFS call crosses processes). Every round measures
+// every engine, one after the other; the table has medians. Writes results/latest.{md,json,svg}.
+import { createServer } from "node:http";
+import { createReadStream, existsSync, mkdirSync, mkdtempSync } from "node:fs";
+import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
-import { spawn, spawnSync } from "node:child_process";
-import { join } from "node:path";
+import { spawnSync } from "node:child_process";
+import { extname, join, normalize } from "node:path";
+import { parseArgs } from "node:util";
 import { chromium } from "@playwright/test";
+import { report } from "./report.mjs";
 
-const rounds = Number(process.argv[2] ?? 7);
 const here = import.meta.dirname;
-const python = process.env.PYTHON ?? ".build/venv/bin/python";
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    only: { type: "string", default: "" },
+    engines: { type: "string", default: "" },
+  },
+});
+const rounds = Number(options.rounds);
+
+// durability: what an acknowledged commit survives, at `settings` and relaxed.
+export const engines = [
+  { name: "holdfast", tabs: 4, settings: [], durable: "power loss", relaxed: "browser death" },
+  {
+    name: "wa-sqlite OPFSCoopSyncVFS",
+    tabs: 4,
+    settings: ["PRAGMA synchronous = FULL"],
+    durable: "power loss (rollback journal)",
+    relaxed: "the same: its journal is flushed at NORMAL too",
+  },
+  {
+    name: "wa-sqlite OPFSWriteAheadVFS",
+    tabs: 4,
+    settings: ["PRAGMA synchronous = FULL"],
+    durable: "power loss (its own write-ahead log)",
+    relaxed: "browser death",
+  },
+  {
+    name: "sqlite-wasm opfs-sahpool",
+    tabs: 1,
+    settings: ["PRAGMA synchronous = FULL"],
+    durable: "power loss (rollback journal)",
+    relaxed: "the same: its journal is flushed at NORMAL too",
+  },
+  {
+    name: "sqlite-wasm opfs",
+    tabs: 4,
+    settings: ["PRAGMA synchronous = FULL"],
+    durable: "power loss (rollback journal)",
+    relaxed: "the same: its journal is flushed at NORMAL too",
+  },
+];
+
+const types = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+  ".py": "text/plain",
+};
+
+/** Serves benchmark, rivals and Pyodide, cross-origin isolated as sqlite-wasm's opfs needs it. */
+async function serve() {
+  const folders = {
+    benchmarks: here,
+    rivals: join(here, "node_modules"),
+    pyodide: ".build/pyodide",
+  };
+  const wheel = readdirSync(".build/pyodide").find((name) => /^holdfast-.*\.whl$/.test(name));
+  const server = createServer((request, response) => {
+    const path = new URL(request.url, "http://localhost").pathname;
+    const headers = {
+      "Cross-Origin-Opener-Policy": "same-origin",
+      "Cross-Origin-Embedder-Policy": "require-corp",
+    };
+    if (path === "/wheel.json") {
+      response.writeHead(200, { ...headers, "Content-Type": "application/json" });
+      response.end(JSON.stringify({ wheel: `/pyodide/${wheel}` }));
+      return;
+    }
+    const [, top, ...rest] = normalize(path).split("/");
+    const file = folders[top] && join(folders[top], ...rest);
+    if (!file || !existsSync(file) || !statSync(file).isFile()) {
+      response.writeHead(404, headers);
+      response.end();
+      return;
+    }
+    const type = types[extname(file)] ?? "application/octet-stream";
+    response.writeHead(200, { ...headers, "Content-Type": type });
+    createReadStream(file).pipe(response);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { server, origin: `http://localhost:${server.address().port}` };
+}
 
 function chromiumPath() {
   if (process.env.CHROMIUM) return process.env.CHROMIUM;
@@ -23,101 +109,139 @@ function chromiumPath() {
   return stdout.trim();
 }
 
-async function serve() {
-  const server = spawn(python, ["scripts/serve.py"], { stdio: ["ignore", "pipe", "inherit"] });
-  const [line] = await once(server.stdout, "data");
-  return { server, origin: /http:\S+?(?=\/\s)/.exec(line)[0] };
-}
-
-async function openTab(context, origin) {
-  const page = await context.newPage();
-  await page.goto(`${origin}/e2e/tab.html`);
-  await page.waitForFunction(() => window.tab);
-  const call = (message) => page.evaluate((message) => window.tab.call(message), message);
-  const wheel = readdirSync(".build/pyodide").find((name) => /^holdfast-.*\.whl$/.test(name));
-  await call({ load: { packages: [`${origin}/pyodide/${wheel}`] } });
-  const run = (python) => call({ python });
-  await run(readFileSync(join(here, "workload.py"), "utf8"));
-  return run;
-}
-
 const median = (values) => {
   const sorted = [...values].sort((one, other) => one - other);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 };
 
-// name of the row, unit, what it is compared with
-const rows = [
-  ["raw: append 4 KiB + flush", "µs"],
-  ["durable one-row transaction", "µs", "raw: append 4 KiB + flush"],
-  ["one-row transaction, synchronous=normal", "µs", "raw: append 4 KiB + flush"],
-  ["25,000 rows in one transaction", "ms"],
-  ["raw: read 4 KiB", "µs"],
-  ["point read, fetch_one by primary key", "µs"],
-  ["two tabs, alternating writes: each", "ms"],
-  ["share of them that followed the other tab", "%"],
-  ["two tabs, each write on a message: each", "ms"],
-  ["two tabs, writing at once: each", "ms"],
-];
+/** The tabs of one engine, opened as they are needed. */
+class Tabs {
+  #pages = [];
 
-async function measure(context, origin) {
-  const a = await openTab(context, origin);
-  const b = await openTab(context, origin);
-  await a("await prepare()");
-  await b("await prepare()");
-  const found = Object.fromEntries(rows.map(([name]) => [name, []]));
-  for (let round = 0; round < rounds; round += 1) {
-    const one = await a("await alone()");
-    const both = (call) => Promise.all([a(call(0)), b(call(1))]);
-    const alternating = await both((me) => `await alternate(${me})`);
-    const onMessage = await both((me) => `await ping_pong(${me})`);
-    const atOnce = await both(() => "await at_once()");
-    const two = {
-      "two tabs, alternating writes: each": median(alternating.map(([each]) => each)),
-      "share of them that followed the other tab": 100 * median(alternating.map(([, share]) => share)),
-      "two tabs, each write on a message: each": median(onMessage),
-      "two tabs, writing at once: each": median(atOnce),
-    };
-    for (const [name, value] of Object.entries({ ...one, ...two })) found[name].push(value);
-    process.stderr.write(`round ${round + 1} of ${rounds}\n`);
+  constructor(context, origin, engine) {
+    this.context = context;
+    this.origin = origin;
+    this.engine = engine;
+    /** Writes that the counter has to show. */
+    this.counted = 0;
   }
-  await a("await check(total=True)");
-  return { found, browser: context.browser()?.version() ?? (await a("version()")) };
+
+  async call(tab, call, ...args) {
+    while (this.#pages.length <= tab) {
+      const page = await this.context.newPage();
+      await page.goto(`${this.origin}/benchmarks/page.html`);
+      await page.waitForFunction(() => window.ready);
+      this.#pages.push(page);
+      await this.call(this.#pages.length - 1, "prepare", this.engine.settings);
+    }
+    const message = [this.engine.name, call, args];
+    return this.#pages[tab].evaluate((message) => window.call(...message), message);
+  }
+
+  async close() {
+    for (const [tab] of this.#pages.entries()) await this.call(tab, "close");
+    for (const page of this.#pages) await page.close();
+    this.#pages = [];
+  }
 }
 
-function table(found) {
-  const cell = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2));
-  const lines = [["", "median", "min – max", "ratio to raw"]];
-  for (const [name, unit, base] of rows) {
-    const values = found[name];
-    const ratio = base ? median(values.map((value, i) => value / found[base][i])).toFixed(2) : "";
-    lines.push([
-      name,
-      `${cell(median(values))} ${unit}`,
-      `${cell(Math.min(...values))} – ${cell(Math.max(...values))}`,
-      ratio,
-    ]);
-  }
-  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
-  const format = (line) => `| ${line.map((text, i) => text.padEnd(widths[i])).join(" | ")} |`;
-  const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`;
-  return [format(lines[0]), rule, ...lines.slice(1).map(format)].join("\n");
+// Each gives one figure of one engine. `tabs`: how many it takes.
+const measurements = {
+  open: { tabs: 1, run: (on) => on.call(0, "reopen", on.engine.settings) },
+  commit: { tabs: 1, run: (on) => on.call(0, "commit", 100) },
+  relaxed: { tabs: 1, run: (on) => on.call(0, "relaxed", 100) },
+  bulk: { tabs: 1, run: (on) => on.call(0, "bulk") },
+  point: { tabs: 1, run: (on) => on.call(0, "point", 1000) },
+  scan: {
+    tabs: 1,
+    async run(on) {
+      await on.call(0, "fill");
+      return on.call(0, "scan", on.engine.settings);
+    },
+  },
+  alternate2: { tabs: 2, run: (on) => alternate(on, 2) },
+  alternate4: { tabs: 4, run: (on) => alternate(on, 4) },
+  beside: {
+    tabs: 2,
+    async run(on) {
+      await on.call(1, "counter");
+      const [each, writes] = await Promise.all([
+        on.call(0, "readFor", 400),
+        on.call(1, "writeFor", 400),
+      ]);
+      on.counted += writes;
+      return each;
+    },
+  },
+};
+
+async function alternate(on, tabs) {
+  const n = 40;
+  const all = Array.from({ length: tabs }, (_, me) => me);
+  for (const me of all) await on.call(me, "counter");
+  // The first tab begins when the others listen.
+  const others = all.slice(1).map((me) => on.call(me, "alternate", me, tabs, n));
+  await on.context.pages()[0].waitForTimeout(100);
+  const each = await Promise.all([on.call(0, "alternate", 0, tabs, n), ...others]);
+  on.counted += n * tabs;
+  return median(each);
 }
+
+const chosen = (list, all) => (list ? list.split(",") : all);
+const names = chosen(options.only, Object.keys(measurements));
+const taking = engines.filter(({ name }) =>
+  chosen(options.engines, [name]).some((part) => name.includes(part)),
+);
 
 const profile = mkdtempSync(join(tmpdir(), "holdfast-bench-"));
 const { server, origin } = await serve();
 const context = await chromium.launchPersistentContext(profile, { executablePath: chromiumPath() });
+const found = Object.fromEntries(taking.map(({ name }) => [name, {}]));
+const limits = [];
+const failures = [];
 try {
-  const { found, browser } = await measure(context, origin);
-  const text = table(found);
-  console.log(text);
-  mkdirSync(join(here, "results"), { recursive: true });
-  const about = `${browser}, ${cpus().length} cores, ${rounds} rounds, ${new Date().toISOString().slice(0, 10)}`;
-  writeFileSync(join(here, "results", "latest.md"), `# Engine\n\n${about}\n\n${text}\n`);
-  writeFileSync(join(here, "results", "latest.json"), JSON.stringify({ about, found }, null, 1));
+  const raw = new Tabs(context, origin, { name: "raw OPFS" });
+  raw.page = await context.newPage();
+  await raw.page.goto(`${origin}/benchmarks/page.html`);
+  await raw.page.waitForFunction(() => window.ready);
+  for (let round = 0; round < rounds; round += 1) {
+    for (const engine of taking) {
+      limits.push(await raw.page.evaluate(() => window.call("raw OPFS", "limits", [200])));
+      const on = new Tabs(context, origin, engine);
+      const before = await on.call(0, "counter");
+      for (const name of names) {
+        const { tabs, run } = measurements[name];
+        if (tabs > engine.tabs) continue;
+        try {
+          (found[engine.name][name] ??= []).push(await run(on));
+        } catch (error) {
+          failures.push(`${engine.name}, ${name}: ${error.message.split("\n")[0]}`);
+          break;
+        }
+      }
+      const counted = await on.call(0, "counter").catch(() => undefined);
+      if (counted !== undefined && counted !== before + on.counted) {
+        failures.push(`${engine.name} lost ${before + on.counted - counted} updates`);
+      }
+      await on.close().catch((error) => failures.push(`${engine.name}: ${error.message}`));
+    }
+    process.stderr.write(`round ${round + 1} of ${rounds}\n`);
+  }
+  const version = await raw.page.evaluate(() => /Chrome\/(\d+)/.exec(navigator.userAgent)[1]);
+  const day = new Date().toISOString().slice(0, 10);
+  const about = `Chromium ${version}, ${cpus().length} cores, ${rounds} round${rounds > 1 ? "s" : ""}, ${day}`;
+  const { markdown, svg } = report({ about, engines: taking, found, limits, failures });
+  console.log(markdown);
+  if (!options.only && !options.engines) {
+    mkdirSync(join(here, "results"), { recursive: true });
+    writeFileSync(join(here, "results", "latest.md"), markdown);
+    writeFileSync(join(here, "results", "latest.svg"), svg);
+    const data = JSON.stringify({ about, found, limits, failures }, null, 1);
+    writeFileSync(join(here, "results", "latest.json"), data);
+  }
 } finally {
   await context.close();
-  server.kill("SIGINT");
+  server.close();
   rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
 }
