@@ -52,9 +52,11 @@ class DatabaseFiles:
         check_available()
         path = to_js(folder)
         try:
-            shared = share and await host().canShareHandles(path)
             names = to_js([name, f"{name}-wal", f"{name}-journal"])
-            numbers = (await host().nameFiles(path, names)).to_py()
+            if share:
+                numbers, shared = (await host().findFiles(path, names)).to_py()
+            else:
+                numbers, shared = (await host().nameFiles(path, names)).to_py(), False
         except JsException as error:
             raise _refused(name, error) from error
         return cls(name, numbers, shared)

@@ -109,16 +109,36 @@ globalThis.holdfastHost ??= (() => {
   // Numbers for `names` in the folder `path` (an array); no handle is open yet.
   async function nameFiles(path, names) {
     const within = await folder(path, true);
-    const made = [];
-    for (const name of names) made.push(await within.getFileHandle(name, { create: true }));
+    const create = (name) => within.getFileHandle(name, { create: true });
+    const made = await Promise.all(names.map(create));
     return made.map((file) => {
       handles.push(null);
       return entries.push(file) - 1;
     });
   }
 
+  // The same, and whether the handles can be shared; where it is found out by opening them, which
+  // is done once in a worker, shared ones stay open.
+  let sharing;
+  async function findFiles(path, names) {
+    const files = await nameFiles(path, names);
+    if (sharing === undefined) {
+      try {
+        await openFiles(files, true);
+        sharing = files.every((file) => handles[file].mode === "readwrite-unsafe");
+        if (!sharing) closeFiles(files);
+      } catch (error) {
+        if (error.name !== "NoModificationAllowedError") throw error;
+        // Somebody has them for himself.
+        sharing = await canShareHandles(path);
+      }
+    }
+    return [files, sharing];
+  }
+
   // Opens the handles of `files`; all of them or none.
   async function openFiles(files, shared) {
+    if (files.every((file) => handles[file])) return;
     const options = shared ? { mode: "readwrite-unsafe" } : {};
     const opening = files.map((file) => entries[file].createSyncAccessHandle(options));
     const settled = await Promise.allSettled(opening);
@@ -337,8 +357,8 @@ globalThis.holdfastHost ??= (() => {
   return {
     version,
     install,
-    canShareHandles,
     nameFiles,
+    findFiles,
     openFiles,
     closeFiles,
     closePresent,
