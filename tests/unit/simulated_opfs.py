@@ -27,6 +27,7 @@ class Files:
         self.content: dict[str, bytearray] = {}
         self.log: list[tuple[object, ...]] = []
         self.room: int | None = None  # bytes left of the quota
+        self.failing_flushes = 0  # so many that come next fail
 
     def write(self, name: str, at: int, data: bytes) -> int:
         content = self.content[name]
@@ -98,6 +99,9 @@ class Tab:
 
         def flush(file: int) -> int:
             files.log.append(("flush", names[file]))
+            if files.failing_flushes:
+                files.failing_flushes -= 1
+                return -1
             return 0
 
         self._callbacks = (

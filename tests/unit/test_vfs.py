@@ -391,3 +391,28 @@ def test_many_tabs_in_any_order(library: Path, files: Files, seed: int) -> None:
     for tab in tabs:
         assert tab.read("PRAGMA integrity_check") == [("ok",)]
         assert tab.read("SELECT sum(v) FROM account") == [(10_000,)]
+
+
+@pytest.mark.parametrize("reads_between", [False, True])
+def test_a_commit_whose_flush_failed_is_the_same_for_everybody(
+    clients: tuple[Client, Client], files: Files, reads_between: bool
+) -> None:
+    """Its frames are in the file: whoever looks sees them, so its own tab must not write there."""
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 'first')")
+    assert b.read("SELECT count(*) FROM t") == [(1,)]
+    # The write lease is kept, so that nothing but the failure makes the tab look at the file.
+    a.tab.level(WRITE)
+    a.connection.file_control("main", CATCH_UP, 0)
+    files.failing_flushes = 1
+    with pytest.raises(apsw.IOError):
+        a.connection.execute("INSERT INTO t VALUES(2, 'unsure')")
+    if reads_between:
+        assert b.read("SELECT v FROM t WHERE id = 2") == [("unsure",)]
+    a.connection.file_control("main", CATCH_UP, 0)
+    for n in range(3, 40):
+        a.connection.execute(f"INSERT INTO t VALUES({n}, zeroblob(500))")
+    a.tab.level(NONE)
+    for client in (a, b):
+        assert client.read("SELECT count(*), max(id) FROM t") == [(39, 39)]
+        assert client.read("PRAGMA integrity_check") == [("ok",)]

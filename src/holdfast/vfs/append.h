@@ -14,12 +14,22 @@ static int host_write(int file, const void *from, int n, i64 at) {
   return written == HOST_ERROR ? SQLITE_IOERR_WRITE : SQLITE_FULL;
 }
 
+/* The WAL could not be written or flushed: SQLite takes its transaction back,
+** but the frames may all be in the file, and another tab may have read them as
+** committed already. So the file decides: the next catch-up looks there again,
+** and a transaction that is whole stays. Its writer was told of an error, not
+** that it is gone. */
+static void wal_failed(Node *node) { node->current = 0; }
+
 static int append_push(Node *node) {
   int n = node->append_length;
   if (n == 0) return SQLITE_OK;
+  int rc;
   node->append_length = 0;
   node->append_commit = 0;
-  return host_write(node->file[FILE_WAL], node->append, n, node->append_at);
+  rc = host_write(node->file[FILE_WAL], node->append, n, node->append_at);
+  if (rc) wal_failed(node);
+  return rc;
 }
 
 static int append_write(Node *node, const void *from, int n, i64 at) {
@@ -30,7 +40,10 @@ static int append_write(Node *node, const void *from, int n, i64 at) {
   ** is mended: goes out directly, behind what was gathered before it. */
   if (node->append_next >= 0 ? at != node->append_next : !is_header) {
     rc = append_push(node);
-    return rc ? rc : host_write(node->file[FILE_WAL], from, n, at);
+    if (rc) return rc;
+    rc = host_write(node->file[FILE_WAL], from, n, at);
+    if (rc) wal_failed(node);
+    return rc;
   }
   if (!node->append) {
     node->append = sqlite3_malloc(APPEND_ROOM);

@@ -115,7 +115,9 @@ static int file_sync(sqlite3_file *base, int flags) {
     int rc = append_push(file->node);
     if (rc) return rc;
   }
-  return host.flush(file->node->file[file->kind]) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+  if (!host.flush(file->node->file[file->kind])) return SQLITE_OK;
+  if (file->kind == FILE_WAL) wal_failed(file->node);
+  return SQLITE_IOERR_FSYNC;
 }
 
 static int file_size(sqlite3_file *base, i64 *size) {
