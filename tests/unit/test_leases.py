@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from holdfast import DatabaseBusyError
-from holdfast.storage.leases import IDLE, Leases, Level
+from holdfast.storage.leases import IDLE, SLICE, Leases, Level
 
 
 class Request:
@@ -94,7 +94,7 @@ class World:
                     asyncio.get_running_loop().call_soon(other.wanted, what)
 
         handles = SimulatedHandles(self) if exclusive else None
-        leases = Leases("db", self.locks, post, on_level, handles)
+        leases = Leases("db", self.locks, post, on_level, handles, lambda: len(self.tabs) > 1)
         self.tabs.append(leases)
         return leases
 
@@ -170,15 +170,74 @@ async def test_writes_that_wait_for_nothing_hand_over_and_go_idle(
         await turn
     assert written
     b.leave_write()
-    await a.write(1)
-    a.leave_write()
+
+
+async def test_writes_that_wait_for_nothing_go_idle(world: World) -> None:
+    tab = world.tab()
+    await tab.write(1)
+    tab.leave_write()
     await asyncio.sleep(IDLE * 0.6)
-    assert a.write_now()
-    a.leave_write_now()
+    assert tab.write_now()
+    tab.leave_write_now()
     await asyncio.sleep(IDLE * 0.6)
-    assert a.level >= Level.WRITE, "it was used meanwhile"
+    assert tab.level == Level.WRITE, "it was used meanwhile"
     await asyncio.sleep(IDLE * 1.5)
-    assert a.level == Level.NONE
+    assert tab.level == Level.NONE
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_lease_used_without_pause_goes_round_though_no_wish_is_heard(
+    world: World, exclusive: bool, at_once: bool
+) -> None:
+    world.lost = True
+    tabs = [world.tab(exclusive=exclusive) for _ in range(4)]
+    written = dict.fromkeys(tabs, 0)
+    done = asyncio.Event()
+
+    async def use(tab: Leases) -> None:
+        while not done.is_set():
+            if at_once and tab.write_now():
+                tab.leave_write_now()
+            else:
+                await tab.write(5)
+                tab.leave_write()
+            written[tab] += 1
+            if min(written.values()) >= 20:
+                done.set()
+            # Never as long as IDLE, which would hand over as well.
+            await asyncio.sleep(0.001)
+
+    async with asyncio.timeout(20 * SLICE * len(tabs)):
+        await asyncio.gather(*map(use, tabs))
+
+
+async def test_a_tab_alone_keeps_what_it_uses(world: World) -> None:
+    tab = world.tab()
+    await tab.write(1)
+    tab.leave_write()
+    asked = world.locks.asked
+    for _ in range(30):
+        await asyncio.sleep(SLICE / 10)
+        await tab.write(1)
+        tab.leave_write()
+    assert world.locks.asked == asked
+
+
+async def test_exclusive_handles_change_hands_when_the_loop_turns(world: World) -> None:
+    """Not after each transaction: opening them anew costs more than one."""
+    a, b = world.tab(exclusive=True), world.tab(exclusive=True)
+    await a.read(1)
+    turn = asyncio.ensure_future(b.write(1))
+    await asyncio.sleep(0.01)
+    a.leave_read()
+    asked = world.locks.asked
+    for _ in range(10):
+        await a.write(1)
+        a.leave_write()
+    assert world.locks.asked == asked
+    await turn
+    b.leave_write()
 
 
 async def test_a_keeper_hands_over_at_once(world: World) -> None:

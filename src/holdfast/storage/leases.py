@@ -18,12 +18,14 @@ A lease is kept between transactions while nobody else wants it: asking for a lo
 up when its transaction ends. Where tabs write in turn, keeping only adds the asking: a tab that was
 asked after each of its transactions gives the write lease up unasked, until others want it no more.
 A kept lease that is not used for IDLE seconds is given up too, so a
-sleeping tab blocks nobody. No lock is ever stolen: a stopped tab that wakes would write over its
-successor.
+sleeping tab blocks nobody; and one that is used without pause is put back into the queue every
+SLICE seconds while other tabs are open, whether their wishes were heard or not, so nobody starves.
+No lock is ever stolen: a stopped tab that wakes would write over its successor.
 
 Where a browser's file handles are exclusive, a tab can do nothing beside another: `read` is always
 exclusive then, comes with the handles (they are opened when it is granted and closed before it is
-given up), and allows everything; `write` is not used.
+given up), and allows everything; `write` is not used. Handing over costs some milliseconds there,
+so what others want is given up when the loop turns, not after each transaction.
 """
 
 from __future__ import annotations
@@ -32,20 +34,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..errors import DatabaseBusyError
+from .requests import LockManager, LockRequest, Requests
 
 # A kept lease that nobody here used for this long, in seconds, is given up.
 IDLE = 0.1
 
+# While other tabs are open, a lease is kept for this long at a stretch, in seconds.
+SLICE = 0.02
+
 # Under a standing wish of others, a reader beside other readers of this tab waits this long for
 # its turn at most, in seconds: it may be what one of those readers is waiting for.
 POLITE = 0.01
-
-# "want" is said again at this pace, in seconds, should a message have been lost.
-REPEAT = 0.5
-
 
 # After an exclusive read was not granted, the shared one that was given up for it is taken back
 # within this bound, in seconds: at most one other tab's checkpoint is in the way.
@@ -61,16 +63,6 @@ class Level(IntEnum):
     EXCLUSIVE = 3
 
 
-class LockRequest(Protocol):
-    """A lock that was asked for; `granted` becomes True, or False where it is not available."""
-
-    granted: asyncio.Future[bool]
-
-    def release(self) -> None:
-        """Give the lock back, or withdraw the request."""
-        ...
-
-
 class Handles(Protocol):
     """File handles that only one tab can have open at a time."""
 
@@ -81,28 +73,13 @@ class Handles(Protocol):
     def close(self) -> None: ...
 
 
-class LockManager(Protocol):
-    """Locks by name, among tabs; granted in the order of asking."""
-
-    def request(
-        self, name: str, *, exclusive: bool = True, if_available: bool = False
-    ) -> LockRequest: ...
-
-
-class _Waiting(NamedTuple):
-    """A request that was not granted yet."""
-
-    granted: asyncio.Future[bool]
-    wish: str | None
-    deadline: float
-
-
 class Leases:
     """The leases of one tab on one database, shared by its connections there.
 
     post(want): says "read" or "write" to the other tabs; theirs come to `wanted`.
     on_level(level): called, before anything else may happen, whenever the level changes.
     handles: in a browser whose handles are exclusive; None where tabs can share them.
+    others(): whether other tabs have the database open.
     """
 
     def __init__(
@@ -112,12 +89,13 @@ class Leases:
         post: Callable[[str], None],
         on_level: Callable[[Level], None],
         handles: Handles | None = None,
+        others: Callable[[], bool] = lambda: True,
     ) -> None:
         self._handles = handles
         self._name = database
-        self._locks = locks
-        self._post = post
+        self._requests = Requests(database, locks, post)
         self._on_level = on_level
+        self._others = others
         self._level = Level.NONE
         self._write: LockRequest | None = None
         self._read: LockRequest | None = None
@@ -134,10 +112,8 @@ class Leases:
         self._read_turn = asyncio.Lock()
         self._reader_left: asyncio.Future[None] | None = None
         self._last_used = 0.0
+        self._taken = 0.0  # when the lease to write was granted
         self._idle_timer: asyncio.Handle | None = None
-        self._waiting: list[_Waiting] = []
-        self._insist_timer: asyncio.Handle | None = None
-        self._insist_at = 0.0
         self._closed = False
 
     @property
@@ -166,9 +142,13 @@ class Leases:
     def leave_read(self) -> None:
         """Leave a read."""
         self._readers -= 1
-        if not self._readers and (self._read_wanted or self._read_is_exclusive):
+        if self._readers:
+            pass
+        elif self._handles is None and (self._read_wanted or self._read_is_exclusive):
             # There is no way down from exclusive but to ask anew.
             self._give_read()
+        elif self._read_wanted:
+            asyncio.get_running_loop().call_soon(self._give_read_if_free)
         if self._reader_left is not None and not self._reader_left.done():
             self._reader_left.set_result(None)
         self._used()
@@ -182,8 +162,9 @@ class Leases:
             if self._write is None and self._handles is None:
                 self._in_turn = self._in_turn and self._wish_heard
                 self._wish_heard = False
-                self._write = await self._request("write", exclusive=True, timeout=timeout)
+                self._write = await self._requests.ask("write", exclusive=True, timeout=timeout)
                 self._transactions = 0
+                self._taken = time.monotonic()
                 self._set_level()
             self._writing = True
             self._transactions += 1
@@ -236,7 +217,7 @@ class Leases:
                 return False
             self._give_read()
             try:
-                self._read = await self._request("read", exclusive=True, timeout=timeout)
+                self._read = await self._requests.ask("read", exclusive=True, timeout=timeout)
             except DatabaseBusyError:
                 await self._take_read(ASK_AGAIN)
                 return False
@@ -265,21 +246,21 @@ class Leases:
         if not self._writing and not self._write_turn.locked():
             self._give_write()
 
+    def _give_read_if_free(self) -> None:
+        if not self._readers and not self._read_turn.locked():
+            self._give_read()
+
     def give_up_kept(self) -> None:
         """Give up what no transaction needs: the tab goes idle, hidden or away."""
         self._give_write_if_free()
-        if not self._readers and not self._read_turn.locked():
-            self._give_read()
+        self._give_read_if_free()
 
     def close(self) -> None:
         """Give up everything."""
         self._closed = True
-        for timer in (self._idle_timer, self._insist_timer):
-            if timer is not None:
-                timer.cancel()
-        for waiting in self._waiting:
-            if not waiting.granted.done():
-                waiting.granted.set_result(False)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._requests.close()
         self._give_read()
         self._give_write()
 
@@ -303,8 +284,17 @@ class Leases:
 
     def _used(self) -> None:
         self._last_used = time.monotonic()
+        if self._last_used - self._taken > SLICE and self._taken and self._others():
+            self._taken = 0.0  # asked for once
+            asyncio.get_running_loop().call_soon(self._end_slice)
         if self._idle_timer is None and not self._closed:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE, self._idle)
+
+    def _end_slice(self) -> None:
+        if self._handles is None:
+            self._give_write_if_free()
+        else:
+            self._give_read_if_free()
 
     def _idle(self) -> None:
         # One timer at a time, however many transactions: it looks when the last one was.
@@ -321,15 +311,16 @@ class Leases:
         if self._read is not None:
             return
         if self._handles is None:
-            self._read = await self._request("read", exclusive=False, timeout=timeout)
+            self._read = await self._requests.ask("read", exclusive=False, timeout=timeout)
         else:
-            lock = await self._request("read", exclusive=True, timeout=timeout)
+            lock = await self._requests.ask("read", exclusive=True, timeout=timeout)
             try:
                 await self._handles.open(timeout)
             except BaseException:
                 lock.release()
                 raise
             self._read = lock
+            self._taken = time.monotonic()
         self._set_level()
 
     async def _take_write_turn(self, timeout: float) -> None:
@@ -354,57 +345,6 @@ class Leases:
         except TimeoutError:
             return False
         return True
-
-    async def _request(self, what: str, *, exclusive: bool, timeout: float) -> LockRequest:
-        request = self._locks.request(f"{self._name}:{what}", exclusive=exclusive)
-        # Nobody keeps what a shared reader waits for, so that one need not be said.
-        wish = what if exclusive else None
-        if wish is not None:
-            self._post(wish)
-        waiting = _Waiting(request.granted, wish, time.monotonic() + timeout)
-        self._waiting.append(waiting)
-        self._insist_within(min(timeout, REPEAT))
-        try:
-            if await request.granted:
-                return request
-        except BaseException:
-            request.release()
-            raise
-        finally:
-            self._waiting.remove(waiting)
-        request.release()
-        raise DatabaseBusyError(
-            f"other tabs kept the {what} lease of {self._name!r} for longer than {timeout:g} s; "
-            "try again, or look for a transaction that is left open"
-        )
-
-    def _insist_within(self, seconds: float) -> None:
-        # One timer for all that waits: most of it is granted long before.
-        at = time.monotonic() + seconds
-        if self._insist_timer is not None:
-            if self._insist_at <= at:
-                return
-            self._insist_timer.cancel()
-        self._insist_at = at
-        self._insist_timer = asyncio.get_running_loop().call_later(seconds, self._insist)
-
-    def _insist(self) -> None:
-        """Say again what is wanted, should a message have been lost; end what took too long."""
-        self._insist_timer = None
-        now = time.monotonic()
-        soonest = REPEAT
-        for waiting in self._waiting:
-            rest = waiting.deadline - now
-            if waiting.granted.done():
-                continue
-            if rest <= 0:
-                waiting.granted.set_result(False)
-                continue
-            if waiting.wish is not None:
-                self._post(waiting.wish)
-            soonest = min(soonest, rest)
-        if self._waiting:
-            self._insist_within(soonest)
 
     def _set_level(self) -> None:
         if self._read is None:

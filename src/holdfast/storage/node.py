@@ -167,6 +167,7 @@ class Node:
                 self._want,
                 self._set_level,
                 None if self.files.shared else self.files,
+                lambda: bool(self._peers),
             )
             undo.callback(self.leases.close)
             self.presence = Presence(self.name, self.files, self.leases)

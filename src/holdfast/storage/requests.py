@@ -1,0 +1,114 @@
+"""Asking for the locks of a database: each wish is said to the other tabs, and ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from ..errors import DatabaseBusyError
+
+# "want" is said again at this pace, in seconds, should a message have been lost.
+REPEAT = 0.5
+
+
+class LockRequest(Protocol):
+    """A lock that was asked for; `granted` becomes True, or False where it is not available."""
+
+    granted: asyncio.Future[bool]
+
+    def release(self) -> None:
+        """Give the lock back, or withdraw the request."""
+        ...
+
+
+class LockManager(Protocol):
+    """Locks by name, among tabs; granted in the order of asking."""
+
+    def request(
+        self, name: str, *, exclusive: bool = True, if_available: bool = False
+    ) -> LockRequest: ...
+
+
+class _Waiting(NamedTuple):
+    """A request that was not granted yet."""
+
+    granted: asyncio.Future[bool]
+    wish: str | None
+    deadline: float
+
+
+class Requests:
+    """What one tab asks for, of the locks `<name>:<what>`.
+
+    post(what): says to the other tabs what is wanted.
+    """
+
+    def __init__(self, name: str, locks: LockManager, post: Callable[[str], None]) -> None:
+        self._name = name
+        self._locks = locks
+        self._post = post
+        self._waiting: list[_Waiting] = []
+        self._insist_timer: asyncio.Handle | None = None
+        self._insist_at = 0.0
+
+    async def ask(self, what: str, *, exclusive: bool, timeout: float) -> LockRequest:
+        """The lock, granted. DatabaseBusyError: others kept it for longer than `timeout`."""
+        request = self._locks.request(f"{self._name}:{what}", exclusive=exclusive)
+        # Nobody keeps what a shared reader waits for, so that one need not be said.
+        wish = what if exclusive else None
+        if wish is not None:
+            self._post(wish)
+        waiting = _Waiting(request.granted, wish, time.monotonic() + timeout)
+        self._waiting.append(waiting)
+        self._insist_within(min(timeout, REPEAT))
+        try:
+            if await request.granted:
+                return request
+        except BaseException:
+            request.release()
+            raise
+        finally:
+            self._waiting.remove(waiting)
+        request.release()
+        raise DatabaseBusyError(
+            f"other tabs kept the {what} lease of {self._name!r} for longer than {timeout:g} s; "
+            "try again, or look for a transaction that is left open"
+        )
+
+    def _insist_within(self, seconds: float) -> None:
+        # One timer for all that waits: most of it is granted long before.
+        at = time.monotonic() + seconds
+        if self._insist_timer is not None:
+            if self._insist_at <= at:
+                return
+            self._insist_timer.cancel()
+        self._insist_at = at
+        self._insist_timer = asyncio.get_running_loop().call_later(seconds, self._insist)
+
+    def _insist(self) -> None:
+        """Say again what is wanted, should a message have been lost; end what took too long."""
+        self._insist_timer = None
+        now = time.monotonic()
+        soonest = REPEAT
+        for waiting in self._waiting:
+            rest = waiting.deadline - now
+            if waiting.granted.done():
+                continue
+            if rest <= 0:
+                waiting.granted.set_result(False)
+                continue
+            if waiting.wish is not None:
+                self._post(waiting.wish)
+            soonest = min(soonest, rest)
+        if self._waiting:
+            self._insist_within(soonest)
+
+    def close(self) -> None:
+        """Whoever waits gets DatabaseBusyError."""
+        if self._insist_timer is not None:
+            self._insist_timer.cancel()
+        for waiting in self._waiting:
+            if not waiting.granted.done():
+                waiting.granted.set_result(False)
