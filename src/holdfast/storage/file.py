@@ -1,13 +1,19 @@
 """storage="file": an ordinary SQLite file on CPython, shared by the processes of a machine.
 
 SQLite's own file locks do what leases do in a browser. Connections of one process tell each other
-what they committed; what other processes commit is noticed by the database's own look-out
-(`has_news`).
+what they committed, and those of other processes by a `FileChannel`; what is not told is noticed by
+the database's own look-out (`has_news`).
+
+    on the channel, text   a JSON list
+    -----------------------------------------------------------------------------------------
+    [process, tables, ddl] a transaction was committed in the process with this number; the names
+                           of its tables, and whether the schema changed
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -17,6 +23,7 @@ import apsw
 from ..connection import Connection
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus, retry_while_busy
+from .file_channel import FileChannel
 from .file_store import FileStore, database_path, was_removed
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ class FileStorage(Storage):
         self._identity = (0, 0)
         self._watched: apsw.Connection | None = None
         self._version = 0
+        self._channel: FileChannel | None = None
 
     async def open(self) -> Connection:
         await self.store().discard()
@@ -67,6 +75,7 @@ class FileStorage(Storage):
         self._version = connection.raw.data_version()
         with _open_lock:
             _open.setdefault(self._identity, []).append(self)
+        self._channel = FileChannel.open(self._identity, self._heard)
         return connection
 
     async def connect_reader(self) -> Connection:
@@ -129,6 +138,13 @@ class FileStorage(Storage):
                 # Its loop is closed: nobody is left there to be told.
                 with _open_lock:
                     _open[self._identity].remove(other)
+        if self._channel is not None:
+            self._channel.post(json.dumps([os.getpid(), sorted(tables), ddl]))
+
+    def _heard(self, text: str) -> None:
+        process, tables, ddl = json.loads(text)
+        if process != os.getpid():
+            self.on_announcement(frozenset(tables), ddl)
 
     async def has_news(self) -> bool:
         if self._watched is None or self._watched.in_transaction:
@@ -155,6 +171,9 @@ class FileStorage(Storage):
 
     async def close(self) -> None:
         self._watched = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         with _open_lock:
             storages = _open.get(self._identity, [])
             if self in storages:

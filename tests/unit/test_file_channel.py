@@ -1,0 +1,156 @@
+"""What the processes of a machine tell each other about a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from holdfast.storage.file_channel import FileChannel
+
+WRITER = """
+import asyncio, sys
+import holdfast
+
+async def main():
+    async with holdfast.open(sys.argv[1]) as db:
+        print("open", flush=True)
+        for line in sys.stdin:
+            await db.execute(line)
+            print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Writer:
+    """Another process, which runs statements on the file."""
+
+    def __init__(self, path: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        self.hear("open")
+
+    def hear(self, what: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"{what}\n"
+
+    def run(self, sql: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{sql}\n")
+        self.process.stdin.flush()
+        self.hear("done")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    # Only what is told arrives: nobody looks out.
+    monkeypatch.setattr(holdfast.database, "LOOKOUT", 3600)
+    # Short, for the path of a socket is.
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        yield str(tmp_path / "shared.db")
+
+
+def ends(path: str) -> list[str]:
+    status = os.stat(path)
+    base = Path(os.environ["TMPDIR"], f"holdfast-{os.getuid()}")
+    return os.listdir(base / f"{status.st_dev:x}-{status.st_ino:x}")
+
+
+async def test_a_commit_of_another_process_is_told_with_its_tables(path: str) -> None:
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE one(x)")
+        await db.execute("CREATE TABLE two(x)")
+        changes = db.changes()
+        first = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)
+        writer = Writer(path)
+        try:
+            writer.run("INSERT INTO two VALUES(1)")
+            change = await asyncio.wait_for(first, 10)
+            assert (change.tables, change.remote) == ({"two"}, True)
+            # Statements that are prepared here learn of a changed schema, too.
+            writer.run("ALTER TABLE one ADD COLUMN y")
+            change = await asyncio.wait_for(anext(changes), 10)
+            assert await db.fetch_all("SELECT * FROM one") == []
+            await db.execute("INSERT INTO one VALUES(1, 2)")
+        finally:
+            writer.end()
+
+
+async def test_the_end_of_a_dead_process_is_removed(path: str) -> None:
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        writer = Writer(path)
+        assert len(ends(path)) == 2
+        writer.process.send_signal(signal.SIGKILL)
+        writer.process.communicate()
+        assert len(ends(path)) == 2
+        await db.execute("INSERT INTO t VALUES(1)")
+        assert len(ends(path)) == 1
+    with pytest.raises(FileNotFoundError):
+        ends(path)
+
+
+async def test_what_cannot_be_told_costs_nothing_but_time(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert FileChannel.open((1, 2), print) is None
+    monkeypatch.setattr(holdfast.database, "LOOKOUT", 0.01)
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        first = asyncio.ensure_future(anext(db.changes()))
+        await asyncio.sleep(0)
+        writer = Writer(path)
+        try:
+            writer.run("INSERT INTO t VALUES(1)")
+            assert (await asyncio.wait_for(first, 10)).remote
+        finally:
+            writer.end()
+
+
+async def test_a_reader_that_does_not_read_stops_nobody(path: str) -> None:
+    """Its socket is full: what does not fit is lost, as the look-out expects."""
+    heard: list[str] = []
+    a = FileChannel.open((3, 4), heard.append)
+    b = FileChannel.open((3, 4), heard.append)
+    assert a is not None
+    assert b is not None
+    a.post("x" * 70_000)  # longer than a message may be
+    for n in range(5_000):
+        a.post(f"{n} " + "x" * 1000)
+    await asyncio.sleep(0.05)
+    assert heard
+    assert heard[0].startswith("0 ")
+    assert all(len(text) < 2000 for text in heard)
+    a.close()
+    b.post("nobody is there")
+    b.close()
+
+
+async def test_a_folder_of_somebody_else_is_not_used(path: str) -> None:
+    base = Path(os.environ["TMPDIR"], f"holdfast-{os.getuid()}")
+    base.mkdir()
+    base.chmod(0o777)
+    assert FileChannel.open((5, 6), print) is None
