@@ -1,108 +1,131 @@
-"""The VFS compiled natively, over files in memory: several tabs in one process.
+"""The VFS compiled natively, over a simulated disk: several tabs in one process.
 
-SQLite keeps a VFS's state in static variables of the extension, so each tab loads a copy of the
-library of its own; what the tabs share is the files alone, as in a browser.
+What a tab has is a node of the VFS: leases, wal-index, append buffer. In a browser each tab has its
+own library with one node for a database; here the nodes of all tabs live in one library, under
+names of their own, and share nothing but the files that their numbers stand for.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-import shutil
 from pathlib import Path
 
 import apsw
+from faults.disk import ERROR, Dead, Disk
 
 CATCH_UP = 0x48460001
 NONE, READ, WRITE, EXCLUSIVE = range(4)
 ENTRY = "sqlite3_holdfastvfs_init"
+SUFFIXES = ("", "-wal", "-journal")
 
 _numbers = itertools.count()
 
 
-class Files:
-    """The origin's files: name -> bytes. `log` has every call, as (what, name, …)."""
+class Process:
+    """What files are reached through; after `die`, nothing that its tabs do reaches any.
 
-    def __init__(self) -> None:
-        self.content: dict[str, bytearray] = {}
-        self.log: list[tuple[object, ...]] = []
-        self.room: int | None = None  # bytes left of the quota
-        self.failing_flushes = 0  # so many that come next fail
+    Death may come in the middle of anything: `die_at` is the number of changes (writes,
+    truncations, flushes) that it makes before it dies.
+    """
 
-    def write(self, name: str, at: int, data: bytes) -> int:
-        content = self.content[name]
-        end = at + len(data)
-        grown = max(0, end - len(content))
-        if self.room is not None and grown > self.room:
-            return -2
-        if self.room is not None:
-            self.room -= grown
-        if at > len(content):
-            content.extend(bytes(at - len(content)))
-        content[at:end] = data
-        return len(data)
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.dead = False
+        self.die_at: int | None = None
+
+    def die(self) -> None:
+        self.dead = True
+
+    def reach(self, what: str) -> Disk:
+        if not self.dead and self.die_at is not None and what not in ("read", "size"):
+            self.die_at -= 1
+            if self.die_at < 0:
+                self.die()
+        if self.dead:
+            raise Dead
+        return self.disk
 
 
-class Tab:
-    """One tab: its own copy of the library, its own wal-index."""
+class Library:
+    """A compiled VFS, loaded once. `host` are its files: number -> (process, name)."""
 
-    SUFFIXES = ("", "-wal", "-journal")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.host: dict[int, tuple[Process, str]] = {}
+        self._numbers = itertools.count()
+        # SQLite knows a VFS by its name; the first of a name would be found by all that come after.
+        if "holdfast" in apsw.vfs_names():
+            apsw.unregister_vfs("holdfast")
+        with apsw.Connection(":memory:") as control:
+            self.load(control)
+            control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", self._functions())
+        control.close()
 
-    def __init__(self, library: Path, files: Files, name: str = "x.db") -> None:
-        self.files = files
-        self.name = name
-        number = next(_numbers)
-        copy = library.with_name(f"tab{number}.so")
-        shutil.copy(library, copy)
-        # The VFS's name is a static string of the library; a copy under the same name would find
-        # the first one registered and use that, so each copy gets a name of its own.
-        self.vfs = f"hold{number:04d}"
-        blob = copy.read_bytes()
-        assert blob.count(b"\0holdfast\0") == 1
-        copy.write_bytes(blob.replace(b"\0holdfast\0", f"\0{self.vfs}\0".encode()))
-        self.library = copy
-        self.names = [name + suffix for suffix in self.SUFFIXES]
-        for each in self.names:
-            files.content.setdefault(each, bytearray())
-        self.control = self._load(apsw.Connection(":memory:"))
-        self.control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", self._host())
-        self.control.execute("SELECT holdfast_vfs_add(?, 0, 1, 2)", (name,))
-
-    def _load(self, connection: apsw.Connection) -> apsw.Connection:
+    def load(self, connection: apsw.Connection) -> apsw.Connection:
         connection.enable_load_extension(True)
-        connection.load_extension(str(self.library), ENTRY)
+        connection.load_extension(str(self.path), ENTRY)
+        connection.enable_load_extension(False)
         return connection
 
-    def _host(self) -> tuple[int, ...]:
+    def use(self) -> None:
+        """Make this the library that "holdfast" means."""
+        if "holdfast" in apsw.vfs_names():
+            apsw.unregister_vfs("holdfast")
+        self.load(apsw.Connection(":memory:")).close()
+
+    def add(self, process: Process, names: list[str]) -> list[int]:
+        """Numbers for files."""
+        numbers = []
+        for name in names:
+            process.disk.add(name)
+            number = next(self._numbers)
+            self.host[number] = (process, name)
+            numbers.append(number)
+        return numbers
+
+    def _functions(self) -> tuple[int, ...]:
         c_int, c_double, c_void_p = ctypes.c_int, ctypes.c_double, ctypes.c_void_p
-        files, names = self.files, self.names
+        files = self.host
 
         def read(file: int, to: int, n: int, at: float) -> int:
-            files.log.append(("read", names[file], int(at), n))
-            data = bytes(files.content[names[file]][int(at) : int(at) + n])
+            process, name = files[file]
+            try:
+                data = process.reach("read").read(name, int(at), n)
+            except Dead:
+                return ERROR
+            if isinstance(data, int):
+                return data
             ctypes.memmove(to, data, len(data))
             return len(data)
 
         def write(file: int, source: int, n: int, at: float) -> int:
-            files.log.append(("write", names[file], int(at), n))
-            return files.write(names[file], int(at), ctypes.string_at(source, n))
+            process, name = files[file]
+            try:
+                return process.reach("write").write(name, int(at), ctypes.string_at(source, n))
+            except Dead:
+                return ERROR
 
         def truncate(file: int, size: float) -> int:
-            files.log.append(("truncate", names[file], int(size)))
-            content = files.content[names[file]]
-            del content[int(size) :]
-            content.extend(bytes(int(size) - len(content)))
-            return 0
+            process, name = files[file]
+            try:
+                return process.reach("truncate").truncate(name, int(size))
+            except Dead:
+                return ERROR
 
         def size(file: int) -> float:
-            return float(len(files.content[names[file]]))
+            process, name = files[file]
+            try:
+                return float(process.reach("size").size(name))
+            except Dead:
+                return ERROR
 
         def flush(file: int) -> int:
-            files.log.append(("flush", names[file]))
-            if files.failing_flushes:
-                files.failing_flushes -= 1
-                return -1
-            return 0
+            process, name = files[file]
+            try:
+                return process.reach("flush").flush(name)
+            except Dead:
+                return ERROR
 
         self._callbacks = (
             ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_int, c_double)(read),
@@ -113,23 +136,56 @@ class Tab:
         )
         return tuple(ctypes.cast(each, c_void_p).value or 0 for each in self._callbacks)
 
+
+class Tab:
+    """One tab: a node of its own; leases are set by hand."""
+
+    def __init__(self, library: Library, disk: Disk, name: str = "x.db") -> None:
+        self.library = library
+        self.process = Process(disk)
+        self.node = f"tab{next(_numbers)}/{name}"
+        self.names = [name + suffix for suffix in SUFFIXES]
+        self.numbers = library.add(self.process, self.names)
+        self.connections: list[apsw.Connection] = []
+        self.control = library.load(apsw.Connection(":memory:"))
+        self.control.execute(
+            "SELECT holdfast_vfs_add(?, ?, ?, ?)", (self.node, *self.numbers)
+        ).fetchall()
+
     def level(self, level: int) -> None:
-        self.control.execute("SELECT holdfast_vfs_level(?, ?)", (self.name, level))
+        self.control.execute("SELECT holdfast_vfs_level(?, ?)", (self.node, level)).fetchall()
 
     def status(self, what: str) -> int:
-        return int(self.control.execute("SELECT holdfast_vfs_status(?, ?)", (self.name, what)).get)
+        return int(self.control.execute("SELECT holdfast_vfs_status(?, ?)", (self.node, what)).get)
 
-    def connect(self) -> apsw.Connection:
+    def connect(self, synchronous: str = "FULL") -> apsw.Connection:
         """A connection, under whatever lease there is now."""
-        connection = self._load(apsw.Connection(self.name, vfs=self.vfs))
-        connection.execute("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY")
+        connection = apsw.Connection(self.node, vfs="holdfast")
+        self.connections.append(connection)
+        self.library.load(connection)
+        connection.execute(f"PRAGMA synchronous = {synchronous}; PRAGMA temp_store = MEMORY")
         connection.wal_autocheckpoint(0)
         return connection
 
-    def create(self) -> apsw.Connection:
+    def create(self, synchronous: str = "FULL", page_size: int = 4096) -> apsw.Connection:
         """The first connection of all: makes the database."""
         self.level(EXCLUSIVE)
-        connection = self.connect()
+        connection = self.connect(synchronous)
+        connection.execute(f"PRAGMA page_size = {page_size}")
         assert connection.execute("PRAGMA journal_mode = WAL").get == "wal"
         self.level(NONE)
         return connection
+
+    def die(self) -> None:
+        """Nothing of it reaches the disk from here on; its memory is given back."""
+        self.process.die()
+        self.forget()
+
+    def forget(self) -> None:
+        for connection in self.connections:
+            connection.close(True)
+        self.connections.clear()
+        self.control.execute("SELECT holdfast_vfs_remove(?)", (self.node,)).fetchall()
+        self.control.close(True)
+        for number in self.numbers:
+            del self.library.host[number]

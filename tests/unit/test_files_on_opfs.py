@@ -6,24 +6,16 @@ What is on trial is storage/store.py with the VFS in C; locks, streams and scrat
 from __future__ import annotations
 
 import copy as copying
-from pathlib import Path
 
 import apsw
 import pytest
-from simulated_opfs import EXCLUSIVE, NONE, READ, Files, Tab
+from faults.disk import Disk
+from simulated_opfs import EXCLUSIVE, NONE, READ, Library, Tab
 
 from holdfast.storage.store import copy, holds_database, prepare, release
-from holdfast.vfs.build import build_native
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vfs") / "holdfast_vfs.so"
-    build_native(path)
-    return path
-
-
-class Recorded(Files):
+class Recorded(Disk):
     """Keeps what the files were at each call that changes them, and half way through a write."""
 
     def __init__(self) -> None:
@@ -48,9 +40,9 @@ def fill(connection: apsw.Connection, mark: str, rows: int) -> None:
             connection.execute("INSERT INTO t VALUES(?, randomblob(3000))", (mark,))
 
 
-def found_in(library: Path, content: dict[str, bytearray]) -> list[tuple[object, ...]]:
+def found_in(library: Library, content: dict[str, bytearray]) -> list[tuple[object, ...]]:
     """What the next tab finds; it opens the files as OpfsStorage does."""
-    files = Files()
+    files = Disk()
     files.content = copying.deepcopy(content)
     listed = holds_database(bytes(files.content["x.db"]), bytes(files.content["x.db-journal"]))
     tab = Tab(library, files)
@@ -67,16 +59,13 @@ def found_in(library: Path, content: dict[str, bytearray]) -> list[tuple[object,
         assert listed
         return connection.execute("SELECT mark, count(*) FROM t GROUP BY 1").fetchall()
     finally:
-        connection.close(True)
-        tab.control.execute("SELECT holdfast_vfs_remove(?)", (tab.name,))
-        tab.control.close(True)
-        tab.library.unlink()
+        tab.forget()
 
 
 @pytest.mark.parametrize("page_size", [4096, 1024])
 @pytest.mark.parametrize("old", [True, False])
 async def test_cut_short_anywhere_it_is_the_old_or_the_new(
-    library: Path, old: bool, page_size: int
+    library: Library, old: bool, page_size: int
 ) -> None:
     files = Recorded()
     tab = Tab(library, files)
@@ -96,7 +85,7 @@ async def test_cut_short_anywhere_it_is_the_old_or_the_new(
     files.states.clear()
     files.keep()
     tab.level(EXCLUSIVE)
-    destination = apsw.Connection("x.db", vfs=tab.vfs)
+    destination = apsw.Connection(tab.node, vfs="holdfast")
     prepare(destination)
     # So small that pages reach the file before the transaction ends.
     destination.execute("PRAGMA cache_size = 10")
@@ -116,8 +105,8 @@ async def test_cut_short_anywhere_it_is_the_old_or_the_new(
     assert all(state in (before, after) for state in found)
 
 
-async def test_without_space_it_stays_the_old_one(library: Path) -> None:
-    files = Files()
+async def test_without_space_it_stays_the_old_one(library: Library) -> None:
+    files = Disk()
     tab = Tab(library, files)
     connection = tab.create()
     tab.level(EXCLUSIVE)
@@ -125,7 +114,7 @@ async def test_without_space_it_stays_the_old_one(library: Path) -> None:
     connection.close(True)
     source = apsw.Connection(":memory:")
     fill(source, "new", 400)
-    destination = apsw.Connection("x.db", vfs=tab.vfs)
+    destination = apsw.Connection(tab.node, vfs="holdfast")
     prepare(destination)
     destination.execute("PRAGMA cache_size = 10")
     files.room = 300_000
@@ -139,7 +128,7 @@ async def test_without_space_it_stays_the_old_one(library: Path) -> None:
 
 @pytest.mark.parametrize("steps", range(7))
 async def test_a_deletion_cut_short_leaves_nothing_to_a_new_database(
-    library: Path, steps: int
+    library: Library, steps: int
 ) -> None:
     """The files are emptied in this order: the main one, its WAL, its journal."""
     files = Recorded()
@@ -150,7 +139,7 @@ async def test_a_deletion_cut_short_leaves_nothing_to_a_new_database(
     connection.close(True)
     if steps > 3:
         # With a hot journal: a transaction of a rollback journal was cut short.
-        destination = apsw.Connection("x.db", vfs=tab.vfs)
+        destination = apsw.Connection(tab.node, vfs="holdfast")
         prepare(destination)
         destination.execute("PRAGMA cache_size = 10")
         source = apsw.Connection(":memory:")
@@ -165,16 +154,16 @@ async def test_a_deletion_cut_short_leaves_nothing_to_a_new_database(
     assert found_in(library, content) == expected
 
 
-def test_what_is_left_behind_by_a_wal_is_flushed_away(library: Path) -> None:
+def test_what_is_left_behind_by_a_wal_is_flushed_away(library: Library) -> None:
     """A WAL that came back after a power cut would be replayed over the new database."""
-    files = Files()
+    files = Disk()
     tab = Tab(library, files)
     connection = tab.create()
     tab.level(EXCLUSIVE)
     fill(connection, "old", 25)
     connection.close(True)
     files.log.clear()
-    destination = apsw.Connection("x.db", vfs=tab.vfs)
+    destination = apsw.Connection(tab.node, vfs="holdfast")
     prepare(destination)
     calls = [call[:3] for call in files.log if call[0] != "read"]
     gone = calls.index(("truncate", "x.db-wal", 0))

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import random
 import struct
-from pathlib import Path
 
 import pytest
-from simulated_opfs import CATCH_UP, EXCLUSIVE, Files, Tab
+from faults.disk import Disk
+from simulated_opfs import CATCH_UP, EXCLUSIVE, Library, Tab
 from test_vfs import Client
-
-from holdfast.vfs.build import build_native
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vfs") / "holdfast_vfs.so"
-    build_native(path)
-    return path
 
 
 @pytest.fixture
-def files() -> Files:
-    return Files()
+def files() -> Disk:
+    return Disk()
 
 
 STATEMENTS = (
@@ -36,14 +27,14 @@ STATEMENTS = (
 )
 
 
-def is_foreign(library: Path, files: Files) -> int:
+def is_foreign(library: Library, files: Disk) -> int:
     """Asked as the package does: by a tab that has no connection yet."""
     tab = Tab(library, files)
     tab.level(EXCLUSIVE)
     return tab.status("foreign")
 
 
-def live(library: Path, files: Files, chance: random.Random, steps: int) -> Client:
+def live(library: Library, files: Disk, chance: random.Random, steps: int) -> Client:
     """A database with some history, of several tabs, with checkpoints whole and cut short."""
     tabs = [Client(library, files)]
     tabs[0].write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
@@ -71,8 +62,8 @@ def live(library: Path, files: Files, chance: random.Random, steps: int) -> Clie
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_wal_is_not_foreign_to_its_own_database(
-    library: Path,
-    files: Files,
+    library: Library,
+    files: Disk,
     seed: int,
 ) -> None:
     chance = random.Random(seed)
@@ -96,9 +87,9 @@ def test_a_wal_is_not_foreign_to_its_own_database(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_wal_of_another_database_is_found(library: Path, seed: int) -> None:
+def test_a_wal_of_another_database_is_found(library: Library, seed: int) -> None:
     chance = random.Random(1000 + seed)
-    mine, other = Files(), Files()
+    mine, other = Disk(), Disk()
     client = live(library, mine, chance, 12)
     client.write("CREATE TABLE grown(x)", "CREATE TABLE up(x)")
     client.checkpoint()
@@ -108,8 +99,8 @@ def test_a_wal_of_another_database_is_found(library: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_of_twins_the_schema_tells(library: Path, same: bool) -> None:
-    mine, other = Files(), Files()
+def test_of_twins_the_schema_tells(library: Library, same: bool) -> None:
+    mine, other = Disk(), Disk()
     for files, column in ((mine, "a"), (other, "a" if same else "b")):
         client = Client(library, files)
         client.write(f"CREATE TABLE t({column})")
@@ -120,9 +111,9 @@ def test_of_twins_the_schema_tells(library: Path, same: bool) -> None:
 
 
 @pytest.mark.parametrize("what", ["size", "encoding"])
-def test_a_wal_of_another_kind_is_found(library: Path, what: str) -> None:
+def test_a_wal_of_another_kind_is_found(library: Library, what: str) -> None:
     setting = {"size": "page_size = 8192", "encoding": "encoding = 'UTF-16le'"}[what]
-    mine, other = Files(), Files()
+    mine, other = Disk(), Disk()
     client = Client(library, mine)
     client.write("CREATE TABLE t(x)")
     client.checkpoint()
@@ -137,8 +128,8 @@ def test_a_wal_of_another_kind_is_found(library: Path, what: str) -> None:
 
 @pytest.mark.parametrize("cut", [0, 31, 32, 33, 500])
 def test_what_is_left_of_a_wal_is_not_foreign(
-    library: Path,
-    files: Files,
+    library: Library,
+    files: Disk,
     cut: int,
 ) -> None:
     live(library, files, random.Random(3), 5)
@@ -146,7 +137,7 @@ def test_what_is_left_of_a_wal_is_not_foreign(
     assert is_foreign(library, files) == 0
 
 
-def begun_anew(library: Path, files: Files, rows: int) -> None:
+def begun_anew(library: Library, files: Disk, rows: int) -> None:
     """A WAL whose only transaction changes a page that is not the first, and no size."""
     client = Client(library, files)
     client.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
@@ -159,18 +150,18 @@ def begun_anew(library: Path, files: Files, rows: int) -> None:
 
 
 def test_a_wal_without_page_1_belongs_to_a_database_of_its_size(
-    library: Path,
-    files: Files,
+    library: Library,
+    files: Disk,
 ) -> None:
     begun_anew(library, files, 9)
     assert is_foreign(library, files) == 0
-    longer = Files()
+    longer = Disk()
     begun_anew(library, longer, 10)
     files.content["x.db-wal"] = longer.content["x.db-wal"]
     assert is_foreign(library, files) == 1
 
 
-def test_a_torn_transaction_says_nothing(library: Path, files: Files) -> None:
+def test_a_torn_transaction_says_nothing(library: Library, files: Disk) -> None:
     begun_anew(library, files, 9)
     frame = files.content["x.db-wal"]
     # Another number of pages than the database has, under a checksum that does not hold.

@@ -5,31 +5,22 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import apsw
 import pytest
-from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Files, Tab
-
-from holdfast.vfs.build import build_native
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vfs") / "holdfast_vfs.so"
-    build_native(path)
-    return path
+from faults.disk import Disk, fail_next
+from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Library, Tab
 
 
 @pytest.fixture
-def files() -> Files:
-    return Files()
+def files() -> Disk:
+    return Disk()
 
 
 class Client:
     """A tab with one connection, which takes and leaves leases as the package does."""
 
-    def __init__(self, library: Path, files: Files) -> None:
+    def __init__(self, library: Library, files: Disk) -> None:
         self.tab = Tab(library, files)
         if files.content["x.db"]:
             self.tab.level(READ)
@@ -72,7 +63,7 @@ class Client:
 
 
 @pytest.fixture
-def clients(library: Path, files: Files) -> Iterator[tuple[Client, Client]]:
+def clients(library: Library, files: Disk) -> Iterator[tuple[Client, Client]]:
     a = Client(library, files)
     a.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     return a, Client(library, files)
@@ -89,7 +80,7 @@ def test_each_sees_what_the_other_committed(clients: tuple[Client, Client]) -> N
     assert a.tab.status("caught_up") == b.tab.status("caught_up") == 25
 
 
-def test_catching_up_reads_only_what_is_new(clients: tuple[Client, Client], files: Files) -> None:
+def test_catching_up_reads_only_what_is_new(clients: tuple[Client, Client], files: Disk) -> None:
     a, b = clients
     for n in range(40):
         a.write(f"INSERT INTO t VALUES({n}, zeroblob(3000))")
@@ -105,7 +96,7 @@ def test_catching_up_reads_only_what_is_new(clients: tuple[Client, Client], file
 
 
 def test_a_durable_commit_is_one_append_and_one_flush(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, _ = clients
     a.write("INSERT INTO t VALUES(1, 1)")
@@ -118,7 +109,7 @@ def test_a_durable_commit_is_one_append_and_one_flush(
 
 
 def test_a_relaxed_commit_reaches_the_file_at_once(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, b = clients
     a.connection.execute("PRAGMA synchronous = NORMAL")
@@ -130,7 +121,7 @@ def test_a_relaxed_commit_reaches_the_file_at_once(
 
 
 def test_without_a_lease_nothing_is_read_or_written(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, _ = clients
     before = {name: bytes(content) for name, content in files.content.items()}
@@ -143,7 +134,7 @@ def test_without_a_lease_nothing_is_read_or_written(
 
 
 def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, _ = clients
     a.write("INSERT INTO t VALUES(1, 1)")
@@ -162,7 +153,7 @@ def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
     assert a.read("SELECT v FROM t") == [(1,)]
 
 
-def test_closing_keeps_the_wal(clients: tuple[Client, Client], files: Files) -> None:
+def test_closing_keeps_the_wal(clients: tuple[Client, Client], files: Disk) -> None:
     a, b = clients
     a.write("INSERT INTO t VALUES(1, 1)")
     wal = bytes(files.content["x.db-wal"])
@@ -176,7 +167,7 @@ def test_closing_keeps_the_wal(clients: tuple[Client, Client], files: Files) -> 
 
 
 def test_a_checkpointed_wal_is_begun_anew_and_others_notice(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, b = clients
     a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
@@ -196,7 +187,7 @@ def test_a_checkpointed_wal_is_begun_anew_and_others_notice(
 
 
 def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     """After it, this tab must not write a new WAL header under the eyes of readers."""
     a, b = clients
@@ -226,7 +217,7 @@ def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
 
 
 def test_frames_without_a_commit_are_never_published(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, b = clients
     a.write("INSERT INTO t VALUES(1, zeroblob(50000))")
@@ -243,7 +234,7 @@ def test_frames_without_a_commit_are_never_published(
     assert b.read("PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_torn_frame_is_never_published(clients: tuple[Client, Client], files: Files) -> None:
+def test_a_torn_frame_is_never_published(clients: tuple[Client, Client], files: Disk) -> None:
     """The header of the commit frame reached the disk, its page did not in full."""
     a, b = clients
     a.write("INSERT INTO t VALUES(1, 1)")
@@ -256,7 +247,7 @@ def test_a_torn_frame_is_never_published(clients: tuple[Client, Client], files: 
     assert b.tab.status("recovered") == 0
 
 
-def test_a_wal_that_begins_under_a_kept_lease_is_seen(library: Path, files: Files) -> None:
+def test_a_wal_that_begins_under_a_kept_lease_is_seen(library: Library, files: Disk) -> None:
     a, b = Client(library, files), Client(library, files)
     assert len(files.content["x.db-wal"]) == 0
     b.tab.level(READ)
@@ -267,7 +258,7 @@ def test_a_wal_that_begins_under_a_kept_lease_is_seen(library: Path, files: File
 
 
 def test_a_reader_beside_the_writer_of_its_own_tab_leaves_the_index_alone(
-    library: Path, files: Files
+    library: Library, files: Disk
 ) -> None:
     """The writer's frames are in the index before they are in the file."""
     a = Client(library, files)
@@ -294,7 +285,7 @@ def test_a_reader_beside_the_writer_of_its_own_tab_leaves_the_index_alone(
 
 
 def test_a_wal_that_vanished_drops_every_cached_page(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     """Emptied, filled and emptied again while a tab slept: nothing in the file tells it."""
     a, b = clients
@@ -327,7 +318,7 @@ def test_a_wal_that_vanished_drops_every_cached_page(
 
 
 def test_a_full_disk_rolls_back_and_keeps_everything(
-    clients: tuple[Client, Client], files: Files
+    clients: tuple[Client, Client], files: Disk
 ) -> None:
     a, b = clients
     a.write("INSERT INTO t VALUES(1, 1)")
@@ -362,7 +353,7 @@ def test_what_a_transaction_wrote_is_told_by_table(clients: tuple[Client, Client
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_many_tabs_in_any_order(library: Path, files: Files, seed: int) -> None:
+def test_many_tabs_in_any_order(library: Library, files: Disk, seed: int) -> None:
     """Transfers, snapshot reads, checkpoints and restarts by four tabs: the sum never changes."""
     choose = random.Random(seed)
     first = Client(library, files)
@@ -395,7 +386,7 @@ def test_many_tabs_in_any_order(library: Path, files: Files, seed: int) -> None:
 
 @pytest.mark.parametrize("reads_between", [False, True])
 def test_a_commit_whose_flush_failed_is_the_same_for_everybody(
-    clients: tuple[Client, Client], files: Files, reads_between: bool
+    clients: tuple[Client, Client], files: Disk, reads_between: bool
 ) -> None:
     """Its frames are in the file: whoever looks sees them, so its own tab must not write there."""
     a, b = clients
@@ -404,7 +395,7 @@ def test_a_commit_whose_flush_failed_is_the_same_for_everybody(
     # The write lease is kept, so that nothing but the failure makes the tab look at the file.
     a.tab.level(WRITE)
     a.connection.file_control("main", CATCH_UP, 0)
-    files.failing_flushes = 1
+    files.fault = fail_next("flush")
     with pytest.raises(apsw.IOError):
         a.connection.execute("INSERT INTO t VALUES(2, 'unsure')")
     if reads_between:
