@@ -6,9 +6,9 @@ import random
 import struct
 
 import pytest
+from faults.client import Client
 from faults.disk import Disk
 from simulated_opfs import CATCH_UP, EXCLUSIVE, Library, Tab
-from test_vfs import Client
 
 
 @pytest.fixture

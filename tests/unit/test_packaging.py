@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import apsw
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -135,7 +134,7 @@ def test_the_same_source_makes_the_same_module(build: ModuleType, tmp_path: Path
 def test_the_native_extension_registers_the_vfs(build: ModuleType, tmp_path: Path) -> None:
     extension = tmp_path / "holdfast_vfs.so"
     build.build_native(extension)
-    # In a process of its own: a registered VFS stays for the life of the process.
+    # In a process of its own: other tests of this one may have registered the VFS.
     code = (
         "import apsw, sys\n"
         "c = apsw.Connection(':memory:')\n"
@@ -148,7 +147,6 @@ def test_the_native_extension_registers_the_vfs(build: ModuleType, tmp_path: Pat
         [sys.executable, "-c", code, str(extension)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "True\n"
-    assert "holdfast" not in apsw.vfs_names()
 
 
 def test_missing_headers_are_told_with_what_to_do(

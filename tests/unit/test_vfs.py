@@ -8,58 +8,14 @@ from collections.abc import Iterator
 
 import apsw
 import pytest
+from faults.client import Client
 from faults.disk import Disk, fail_next
-from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Library, Tab
+from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Library
 
 
 @pytest.fixture
 def files() -> Disk:
     return Disk()
-
-
-class Client:
-    """A tab with one connection, which takes and leaves leases as the package does."""
-
-    def __init__(self, library: Library, files: Disk) -> None:
-        self.tab = Tab(library, files)
-        if files.content["x.db"]:
-            self.tab.level(READ)
-            self.connection = self.tab.connect()
-            self.tab.level(NONE)
-        else:
-            self.connection = self.tab.create()
-
-    def write(self, *statements: str, level: int = WRITE) -> None:
-        self.tab.level(level)
-        try:
-            self.connection.file_control("main", CATCH_UP, 0)
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in statements:
-                    self.connection.execute(statement)
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
-        finally:
-            self.tab.level(NONE)
-
-    def read(self, sql: str) -> list[tuple[object, ...]]:
-        self.tab.level(READ)
-        try:
-            self.connection.file_control("main", CATCH_UP, 0)
-            return self.connection.execute(sql).fetchall()
-        finally:
-            self.tab.level(NONE)
-
-    def checkpoint(self) -> tuple[int, int]:
-        self.tab.level(EXCLUSIVE)
-        try:
-            self.connection.file_control("main", CATCH_UP, 0)
-            return self.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
-        finally:
-            self.tab.level(NONE)
 
 
 @pytest.fixture
@@ -214,6 +170,24 @@ def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
     b.connection.execute("COMMIT")
     b.tab.level(NONE)
     assert b.read("SELECT length(v) FROM t") == [(90000,)]
+
+
+def test_a_restart_that_is_rolled_back_does_not_hide_what_others_write(
+    clients: tuple[Client, Client], files: Disk
+) -> None:
+    """Its header reached the file: another tab goes on from it, and this one must see that."""
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 1)")
+    a.checkpoint()
+    a.connection.execute("PRAGMA cache_size = 1")
+    before = bytes(files.content["x.db-wal"][:32])
+    a.write("UPDATE t SET v = zeroblob(100000)", level=EXCLUSIVE, commit=False)
+    assert bytes(files.content["x.db-wal"][:32]) != before
+    b.write("INSERT INTO t VALUES(2, 2)")
+    assert a.read("SELECT id FROM t") == [(1,), (2,)]
+    a.write("INSERT INTO t VALUES(3, 3)")
+    for client in (a, b):
+        assert client.read("SELECT id, v FROM t") == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_frames_without_a_commit_are_never_published(

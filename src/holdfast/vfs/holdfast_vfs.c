@@ -21,7 +21,7 @@
 **     writer left without a commit frame is never published.
 **   - While a connection of this tab writes, no catch-up happens: nobody else
 **     can write then, and SQLite itself is filling the hash tables.
-**   - xSync flushes, always.
+**   - xSync and xDelete flush, always.
 **
 ** The file handles live outside too, behind five functions ("the host"): in
 ** a browser over OPFS sync access handles, elsewhere over whatever a test
@@ -289,10 +289,17 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
   memset(file, 0, sizeof *file);
   node = node_of(name, &kind);
   if (!node) return SQLITE_CANTOPEN;
+  if (kind == FILE_DB) {
+    /* A tab may have died between emptying the rollback journal and flushing
+    ** that. Whoever goes on without a journal has to know that it stays away. */
+    if (node->references == 0 && host.size(node->file[FILE_JOURNAL]) == 0 &&
+        host.flush(node->file[FILE_JOURNAL]))
+      return SQLITE_IOERR_FSYNC;
+    node->references++;
+  }
   file->base.pMethods = &methods;
   file->node = node;
   file->kind = kind;
-  if (kind == FILE_DB) node->references++;
   if (out) *out = flags;
   return SQLITE_OK;
 }
@@ -301,13 +308,16 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync) {
   int kind;
   Node *node = node_of(name, &kind);
   (void)vfs;
+  (void)sync;
   if (!node) return SQLITE_IOERR_DELETE_NOENT;
   if (node->level < LEVEL_EXCLUSIVE) return SQLITE_BUSY;
   if (host.size(node->file[kind]) <= 0) return SQLITE_IOERR_DELETE_NOENT;
   if (host.truncate(node->file[kind], 0)) return SQLITE_IOERR_DELETE;
-  /* SQLite leaves it to the folder's sync that a WAL does not come back. Here
-  ** nothing but its own flush keeps it from being replayed later. */
-  if ((sync || kind == FILE_WAL) && host.flush(node->file[kind])) return SQLITE_IOERR_DELETE;
+  /* SQLite leaves it to the folder's sync that a file does not come back, and
+  ** asks for that at synchronous=extra alone. Here nothing but its own flush
+  ** keeps a journal from being rolled back, or a WAL from being replayed, over
+  ** what was committed later. */
+  if (host.flush(node->file[kind])) return SQLITE_IOERR_DELETE;
   return SQLITE_OK;
 }
 

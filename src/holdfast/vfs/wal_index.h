@@ -105,6 +105,7 @@ static int catch_up(Node *node) {
   IndexHeader *published, header;
   u32 page_size, sum[2], frame;
   int found = 0;
+  u8 wal_header[WAL_HEADER];
   if (node->level == LEVEL_NONE) return SQLITE_BUSY;
   if (node->current || node->exclusive[LOCK_WRITE] || node->regions == 0) return SQLITE_OK;
   published = (IndexHeader *)node->region[0];
@@ -115,7 +116,6 @@ static int catch_up(Node *node) {
   ** between two gaps its salts are compared once. An empty one gets its header
   ** from the next writer, whoever reads beside it. */
   if (!node->header_checked || published->max_frame == 0) {
-    u8 wal_header[WAL_HEADER];
     int n = host.read(node->file[FILE_WAL], wal_header, WAL_HEADER, 0);
     if (n < 0) return SQLITE_IOERR_READ;
     if (n < WAL_HEADER) {
@@ -138,6 +138,12 @@ static int catch_up(Node *node) {
     node->frame_size = page_size + FRAME_HEADER;
   }
   header = *published;
+  if (header.max_frame == 0) {
+    /* The first frame goes on from the WAL's header. What the index has may be
+    ** of the generation before: a restart that was rolled back leaves that. */
+    header.frame_checksum[0] = get32(wal_header + 24);
+    header.frame_checksum[1] = get32(wal_header + 28);
+  }
   sum[0] = header.frame_checksum[0];
   sum[1] = header.frame_checksum[1];
   for (frame = header.max_frame + 1;; frame++) {

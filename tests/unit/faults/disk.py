@@ -103,6 +103,16 @@ class Disk:
         self.room: int | None = None
         self.fault: Fault = lambda what, name, n: None
 
+    @classmethod
+    def resumed(cls, disk: Disk, before: int) -> Disk:
+        """The disk as it was before that entry of its journal; what was unflushed then still is."""
+        resumed = cls(disk.start)
+        for change in disk.journal[:before]:
+            resumed.journal.append(change)
+            if change.what in ("write", "truncate"):
+                _apply(resumed.content.setdefault(change.name, bytearray()), change)
+        return resumed
+
     def add(self, name: str) -> None:
         self.content.setdefault(name, bytearray())
 
@@ -174,19 +184,21 @@ class Crash(NamedTuple):
 def crashes(
     disk: Disk, *, kills: bool = True, power_seeds: int = 0, seed: int = 0, stride: int = 1
 ) -> Iterator[Crash]:
-    """The crashes before every `stride`th change, and one after the last.
+    """The crashes before every `stride`th write of a row of them and every other change.
 
+    And one after the last change.
     power_seeds: how many power cuts at each place, besides the kills.
     """
     files = {name: Content(bytearray(data), data) for name, data in disk.start.items()}
     marks: list[object] = []
-    places = 0
+    writes = 0
     for index, change in enumerate([*disk.journal, Change("end")]):
         if change.what == "mark":
             marks.append(change.note)
+            writes = 0
             continue
-        places += 1
-        if places % stride == 0 or change.what == "end":
+        writes = writes + 1 if change.what == "write" else 0
+        if writes % stride == 0 or writes == 1:
             here = tuple(marks)
             if kills:
                 whole = {name: bytes(file.now) for name, file in files.items()}
@@ -230,9 +242,9 @@ def power_cut(
             if not keep:
                 # Its place may be there without it: a size reached the disk, the bytes did not.
                 if each.what == "write" and choose.random() < 0.3:
-                    missing = each.at + len(each.data) - len(content)
-                    filler = bytes(missing) if choose.random() < 0.5 else choose.randbytes(missing)
-                    content.extend(filler if missing > 0 else b"")
+                    missing = max(0, each.at + len(each.data) - len(content))
+                    zeros = choose.random() < 0.5
+                    content.extend(bytes(missing) if zeros else choose.randbytes(missing))
             elif how == "sectors" and each.what == "write":
                 _apply_torn(content, each, choose)
             else:
