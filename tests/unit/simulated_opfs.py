@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -33,9 +34,12 @@ class Process:
         self.disk = disk
         self.dead = False
         self.die_at: int | None = None
+        self.on_death: Callable[[], None] = lambda: None
 
     def die(self) -> None:
-        self.dead = True
+        if not self.dead:
+            self.dead = True
+            self.on_death()
 
     def reach(self, what: str) -> Disk:
         if not self.dead and self.die_at is not None and what not in ("read", "size"):
@@ -59,7 +63,8 @@ class Library:
             apsw.unregister_vfs("holdfast")
         with apsw.Connection(":memory:") as control:
             self.load(control)
-            control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", self._functions())
+            self.functions = self._functions()
+            control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", self.functions)
         control.close()
 
     def load(self, connection: apsw.Connection) -> apsw.Connection:

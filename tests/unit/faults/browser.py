@@ -1,0 +1,458 @@
+"""A browser with several tabs, in one process: what host.js offers, over a simulated disk.
+
+The package runs as it is: `holdfast.browser` believes to be in Pyodide, and only its JavaScript is
+replaced. Each tab opens "tab<n>/<name>"; the first segment is cut off from the names of files,
+locks and channels, so that all tabs mean the same database, and the package's own tables of what a
+worker has open, and the VFS's, tell them apart.
+
+A tab's requests go to the browser, which answers: both take some time, in the order they were sent.
+A tab that dies takes with it what it had not yet sent; its locks are released somewhat later, and
+its file handles later still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import random
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import apsw
+from simulated_opfs import Library, Process
+
+from faults.disk import Disk
+from faults.scheduler import Queue, SeededLoop, current
+
+_SEGMENT = re.compile(r"^(holdfast:)tab\d+/")
+
+
+class JsException(Exception):
+    """As pyodide.ffi's."""
+
+    def __init__(self, name: str, message: str = "") -> None:
+        super().__init__(name, message)
+        self.name = name
+        self.message = message
+
+
+class JsProxy(list[Any]):
+    def to_py(self) -> list[Any]:
+        return list(self)
+
+
+class JsBytes(bytes):
+    def to_bytes(self, *_: Any) -> bytes:  # type: ignore[override]
+        return bytes(self)
+
+
+class JsFunction:
+    """What create_proxy gives."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def destroy(self) -> None:
+        """Nothing is kept."""
+
+
+class SimulatedTab(Queue):
+    """A tab: its queue, what it has sent, and its way to the files."""
+
+    def __init__(self, browser: Browser, number: int) -> None:
+        super().__init__(f"tab{number}")
+        self.browser = browser
+        self.process = Process(browser.disk)
+        self.process.on_death = lambda: browser.bury(self)
+        self.died: asyncio.Future[None] = browser.loop.create_future()
+        self.sent = browser.loop.queue(f"from tab{number}")
+        self.context = contextvars.copy_context()
+        self.context.run(current.set, self)
+        self.files: set[int] = set()
+        self.connections: list[apsw.Connection] = []
+
+    def send(self, what: Callable[[], None]) -> None:
+        """Have the browser do something."""
+        if not (self.dead or self.process.dead):
+            context = self.browser.context.copy()
+            context.run(current.set, self.sent)
+            self.browser.loop.call_soon(what, context=context)
+
+    def do(self, what: Callable[..., Any], *arguments: Any) -> None:
+        """In the tab, when its turn comes."""
+        self.browser.loop.call_soon(what, *arguments, context=self.context.copy())
+
+    async def ask(self, what: Callable[[], Any]) -> Any:
+        """What the browser answers."""
+        answer = self.browser.loop.create_future()
+
+        def in_browser() -> None:
+            try:
+                result = what()
+            except JsException as error:
+                self.do(lambda error=error: answer.done() or answer.set_exception(error))
+            else:
+                self.do(lambda: answer.done() or answer.set_result(result))
+
+        self.send(in_browser)
+        return await answer
+
+
+class Request:
+    def __init__(self, tab: SimulatedTab, id: int, name: str, exclusive: bool) -> None:
+        self.tab, self.id, self.name, self.exclusive = tab, id, name, exclusive
+
+
+class Browser:
+    """shared: whether tabs can share file handles. lossy: the share of messages that are lost."""
+
+    def __init__(
+        self,
+        library: Library,
+        disk: Disk,
+        choose: random.Random,
+        *,
+        shared: bool = True,
+        lossy: float = 0.0,
+    ) -> None:
+        self.library, self.disk, self.shared, self.lossy = library, disk, shared, lossy
+        self.choose = choose
+        self.loop = SeededLoop(choose)
+        self.context = contextvars.copy_context()
+        self.tabs: list[SimulatedTab] = []
+        self.channels: dict[str, list[Channel]] = {}
+        self.held: dict[str, list[Request]] = {}
+        self.waiting: dict[str, deque[Request]] = {}
+        self.requests: dict[int, Request] = {}
+        # Exclusive handles: whose a file is now.
+        self.owner: dict[str, SimulatedTab] = {}
+        self.names: dict[int, tuple[SimulatedTab, str]] = {}
+        self.on_answer: Callable[[int, bool, str], None] = lambda *_: None
+        self._made = 0
+
+    def tab(self) -> SimulatedTab:
+        self._made += 1
+        tab = SimulatedTab(self, self._made)
+        self.loop._queues.append(tab)
+        self.tabs.append(tab)
+        return tab
+
+    def kill(self, tab: SimulatedTab) -> None:
+        """Now, in the middle of whatever it does."""
+        tab.process.die()
+
+    def bury(self, tab: SimulatedTab) -> None:
+        """It died."""
+        self.tabs.remove(tab)
+        self.loop.remove(tab)
+        for number in tab.files:
+            self.library.host[number] = CLOSED
+        self.loop.call_soon(tab.died.set_result, None, context=self.context.copy())
+        # What it had sent is on its way; then the browser finds out.
+        context = self.context.copy()
+        context.run(current.set, tab.sent)
+        self.loop.call_later(self.choose.random() * 0.2, self._clean_up_after, tab, context=context)
+
+    def _clean_up_after(self, tab: SimulatedTab) -> None:
+        for channels in self.channels.values():
+            channels[:] = [channel for channel in channels if channel.tab is not tab]
+        for request in [each for each in self.requests.values() if each.tab is tab]:
+            self.release(request.id)
+
+        def handles() -> None:
+            for name in [name for name, owner in self.owner.items() if owner is tab]:
+                del self.owner[name]
+
+        late = self.choose.choice((0.0, 0.001, 0.05))
+        self.loop.call_later(late, handles, context=self.context.copy())
+
+    # -- locks: one queue for each name, first come, first served; shared ones together ------------
+
+    def ask_lock(self, request: Request, if_available: bool) -> None:
+        self.requests[request.id] = request
+        self.waiting.setdefault(request.name, deque()).append(request)
+        self._grant(request.name)
+        if if_available and request in self.waiting[request.name]:
+            self.release(request.id)
+            request.tab.do(self.on_answer, request.id, False, "")
+
+    def release(self, id: int) -> None:
+        request = self.requests.pop(id, None)
+        if request is None:
+            return
+        if request in self.held.get(request.name, []):
+            self.held[request.name].remove(request)
+        elif request in self.waiting.get(request.name, ()):
+            self.waiting[request.name].remove(request)
+        self._grant(request.name)
+
+    def _grant(self, name: str) -> None:
+        waiting, held = self.waiting.get(name, deque()), self.held.setdefault(name, [])
+        while waiting:
+            first = waiting[0]
+            if held and (first.exclusive or any(other.exclusive for other in held)):
+                return
+            held.append(waiting.popleft())
+            first.tab.do(self.on_answer, first.id, True, "")
+
+
+class _Closed(Process):
+    """Behind a number whose handle is not open, every call fails."""
+
+
+class Channel:
+    def __init__(self, browser: Browser, tab: SimulatedTab, name: str, on_message: Any) -> None:
+        self.browser, self.tab, self.name, self.on_message = browser, tab, name, on_message
+        self.closed = False
+        browser.channels.setdefault(name, []).append(self)
+
+    def post(self, text: str) -> None:
+        def deliver() -> None:
+            for other in list(self.browser.channels[self.name]):
+                if other is not self and self.browser.choose.random() >= self.browser.lossy:
+                    other.tab.do(other.receive, text)
+
+        self.tab.send(deliver)
+
+    def receive(self, text: str) -> None:
+        if not self.closed:
+            self.on_message(text)
+
+    def close(self) -> None:
+        self.closed = True
+        with contextlib.suppress(ValueError):
+            self.browser.channels[self.name].remove(self)
+
+
+class Host:
+    """What globalThis.holdfastHost has, of the browser that is simulated now."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+
+    @property
+    def _tab(self) -> SimulatedTab:
+        tab = current.get()
+        assert isinstance(tab, SimulatedTab)
+        return tab
+
+    def missing(self) -> str:
+        return ""
+
+    # -- files -------------------------------------------------------------------------------------
+
+    async def nameFiles(self, path: list[str], names: list[str]) -> JsProxy:
+        tab = self._tab
+        folder = [segment for segment in path[1:] if not re.fullmatch(r"tab\d+", segment)]
+        names = ["/".join([*folder, name]) for name in names]
+        if path[0] != "holdfast":
+            names = [f"{path[0]}/{name}" for name in names]
+        await tab.ask(lambda: [self.browser.disk.add(name) for name in names])
+        numbers = self.browser.library.add(tab.process, names)
+        for number, name in zip(numbers, names, strict=True):
+            self.browser.names[number] = (tab, name)
+            self.browser.library.host[number] = CLOSED
+            tab.files.add(number)
+        return JsProxy(numbers)
+
+    async def findFiles(self, path: list[str], names: list[str]) -> JsProxy:
+        numbers = await self.nameFiles(path, names)
+        if self.browser.shared:
+            await self.openFiles(numbers, True)
+        return JsProxy([list(numbers), self.browser.shared])
+
+    async def openFiles(self, numbers: list[int], shared: bool) -> None:
+        browser, tab = self.browser, self.browser.names[numbers[0]][0]
+        names = [browser.names[number][1] for number in numbers]
+
+        def take() -> None:
+            if any(browser.owner.get(name, tab) is not tab for name in names):
+                raise JsException("NoModificationAllowedError", "another tab has it")
+            if not shared:
+                browser.owner.update(dict.fromkeys(names, tab))
+
+        if all(browser.library.host[number] is not CLOSED for number in numbers):
+            return
+        await tab.ask(take)
+        for number in numbers:
+            browser.library.host[number] = (tab.process, browser.names[number][1])
+
+    def closeFiles(self, numbers: list[int]) -> None:
+        tab = self.browser.names[numbers[0]][0]
+        for number in numbers:
+            if not tab.dead:
+                self.browser.library.host[number] = CLOSED
+                # A handle is closed without waiting for anybody.
+                name = self.browser.names[number][1]
+                if self.browser.owner.get(name) is tab:
+                    del self.browser.owner[name]
+
+    async def closePresent(self, numbers: list[int]) -> None:
+        self.closeFiles(numbers)
+
+    def _content(self, number: int) -> bytearray:
+        _, name = self.browser.names[number]
+        process, _ = self.browser.library.host[number]
+        return process.reach("read").content[name]
+
+    def peek(self, number: int, n: int) -> JsBytes:
+        return JsBytes(self._content(number)[:n])
+
+    def size(self, number: int) -> int:
+        return len(self._content(number))
+
+    def read(self, number: int, at: int, n: int) -> JsBytes:
+        return JsBytes(self._content(number)[at : at + n])
+
+    def write(self, number: int, data: bytes, at: int) -> bool:
+        process, name = self.browser.library.host[number]
+        return process.reach("write").write(name, at, bytes(data)) == len(data)
+
+    def empty(self, number: int) -> None:
+        process, name = self.browser.library.host[number]
+        process.reach("truncate").truncate(name, 0)
+        process.reach("flush").flush(name)
+
+    async def stillThere(self, numbers: list[int]) -> bool:
+        return True
+
+    async def entriesOf(self, path: list[str]) -> list[str]:
+        folder = "" if path[0] == "holdfast" else f"{path[0]}/"
+        names = self.browser.disk.content
+        return [
+            name.removeprefix(folder)
+            for name in names
+            if name.startswith(folder) and "/" not in name.removeprefix(folder)
+        ]
+
+    async def removeFiles(self, path: list[str], names: list[str]) -> bool:
+        folder = "" if path[0] == "holdfast" else f"{path[0]}/"
+        for name in names:
+            if folder + name in self.browser.disk.content:
+                self.browser.disk.truncate(folder + name, 0)
+                self.browser.disk.flush(folder + name)
+                del self.browser.disk.content[folder + name]
+        return True
+
+    async def estimate(self) -> JsProxy:
+        return JsProxy([None, None, None])
+
+    # -- locks and messages ------------------------------------------------------------------------
+
+    def setOnAnswer(self, callback: Callable[[int, bool, str], None]) -> None:
+        self.browser.on_answer = callback
+
+    def request(self, id: int, name: str, exclusive: bool, if_available: bool) -> None:
+        tab = self._tab
+        request = Request(tab, id, _SEGMENT.sub(r"\1", name), exclusive)
+        self._owners[id] = tab
+        tab.send(lambda: self.browser.ask_lock(request, if_available))
+
+    def release(self, id: int) -> None:
+        self._owners.pop(id).send(lambda: self.browser.release(id))
+
+    _owners: dict[int, SimulatedTab]
+
+    async def heldLocks(self, prefix: str) -> list[str]:
+        tab = self._tab
+        prefix, segment = _SEGMENT.sub(r"\1", prefix), f"holdfast:{tab.name}/"
+        held = await tab.ask(lambda: [name for name, by in self.browser.held.items() if by])
+        found = [name for name in held if name.startswith(prefix)]
+        if prefix.startswith("holdfast:hold:"):
+            return found
+        return [name.replace("holdfast:", segment, 1) for name in found]
+
+    def channel(self, name: str, on_message: Any) -> Channel:
+        return Channel(self.browser, self._tab, _SEGMENT.sub(r"\1", name), on_message)
+
+
+CLOSED = (_Closed(Disk()), "")
+CLOSED[0].die()
+
+
+class _CurrentHost:
+    """`host()` may be kept by the package; which browser it means changes."""
+
+    host: Host
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.host, name)
+
+
+_current_host = _CurrentHost()
+_modules: dict[str, ModuleType] = {}
+
+
+def _pyodide() -> dict[str, ModuleType]:
+    if not _modules:
+        ffi, host, pyodide = (
+            ModuleType("pyodide.ffi"),
+            ModuleType("holdfast.browser.host"),
+            ModuleType("pyodide"),
+        )
+        ffi.JsException = JsException  # type: ignore[attr-defined]
+        ffi.create_proxy = JsFunction  # type: ignore[attr-defined]
+        ffi.to_js = lambda value: value  # type: ignore[attr-defined]
+        host.host = lambda: _current_host  # type: ignore[attr-defined]
+        host.vfs_functions = lambda: _current_host.host.browser.library.functions  # type: ignore[attr-defined]
+        _modules.update({"pyodide": pyodide, "pyodide.ffi": ffi, "holdfast.browser.host": host})
+        import holdfast.browser
+
+        with mock.patch.dict(sys.modules, _modules):
+            for name in ("channel", "files", "locks"):
+                _modules[f"holdfast.browser.{name}"] = __import__(
+                    f"holdfast.browser.{name}", fromlist=[name]
+                )
+                # What the package has not imported in Pyodide, CPython shall not find.
+                delattr(holdfast.browser, name)
+    return _modules
+
+
+@contextlib.contextmanager
+def simulated(browser: Browser) -> Iterator[None]:
+    """The package finds itself in that browser."""
+    from holdfast.storage import node, opfs, opfs_store
+
+    host = Host(browser)
+    host._owners = {}
+    _current_host.host = host
+    modules = _pyodide()
+    browser.library.use()
+    made: list[apsw.Connection] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(sys.modules, modules))
+        locks = modules["holdfast.browser.locks"]
+        locks._functions.cache_clear()  # type: ignore[attr-defined]
+        locks._waiting.clear()  # type: ignore[attr-defined]
+        for module in (node, opfs, opfs_store):
+            stack.enter_context(mock.patch.object(module, "load_extension", browser.library.load))
+        stack.enter_context(mock.patch.dict(node._nodes, clear=True))
+        hooks = [*apsw.connection_hooks, made.append]
+        stack.enter_context(mock.patch.object(apsw, "connection_hooks", hooks))
+        try:
+            yield
+        finally:
+            for tab in list(browser.tabs):
+                tab.process.die()
+            for connection in made:
+                connection.close(True)
+            for name in node._nodes:
+                _remove(browser.library, name)
+            for number in browser.names:
+                del browser.library.host[number]
+
+
+def _remove(library: Library, name: str) -> None:
+    control = library.load(apsw.Connection(":memory:"))
+    with contextlib.suppress(apsw.SQLError):
+        control.execute("SELECT holdfast_vfs_remove(?)", (name,)).fetchall()
+    control.close()
