@@ -10,7 +10,7 @@ from ..connection import Connection, Touched
 from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus
 from .leases import Level
-from .node import Node, check_name, join, leave, load_extension
+from .node import CATCH_UP, Node, check_name, join, leave, load_extension
 from .opfs_store import OpfsStore
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class OpfsStorage(Storage):
             raise StorageUnavailableError(f"{self.name!r} cannot be opened: {error}") from error
         try:
             load_extension(raw)
+            # Another connection of this tab may have left the wal-index as it was long ago.
+            raw.file_control("main", CATCH_UP, 0)
             self.configure(raw)
             raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             # Checkpoints need a lease, so they are not SQLite's to begin.

@@ -15,7 +15,7 @@ Every choice comes from a seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -182,11 +182,17 @@ class Crash(NamedTuple):
 
 
 def crashes(
-    disk: Disk, *, kills: bool = True, power_seeds: int = 0, seed: int = 0, stride: int = 1
+    disk: Disk,
+    *,
+    kills: bool = True,
+    power_seeds: int = 0,
+    seed: float = 0,
+    stride: int = 1,
+    only: Collection[int] | None = None,
 ) -> Iterator[Crash]:
     """The crashes before every `stride`th write of a row of them and every other change.
 
-    And one after the last change.
+    And one after the last change. only: before these entries of the journal alone.
     power_seeds: how many power cuts at each place, besides the kills.
     """
     files = {name: Content(bytearray(data), data) for name, data in disk.start.items()}
@@ -198,7 +204,7 @@ def crashes(
             writes = 0
             continue
         writes = writes + 1 if change.what == "write" else 0
-        if writes % stride == 0 or writes == 1:
+        if (writes % stride == 0 or writes == 1) if only is None else index in only:
             here = tuple(marks)
             if kills:
                 whole = {name: bytes(file.now) for name, file in files.items()}
