@@ -7,6 +7,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 PORT ?= 8321
+MINUTES ?= 15
 export PYTHON
 
 BUILD := .build
@@ -21,14 +22,14 @@ SOURCES := $(shell find src -type f -not -path '*/__pycache__/*') \
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
 .PHONY: help setup wheel wheel-emscripten lint test test-unit test-browser test-e2e \
-	test-firefox test-emscripten demo bench clean
+	test-firefox test-emscripten soak demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | \
 		while IFS="$$(printf '\t')" read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo 'ARGS="…" goes on to the test runner: make test-unit ARGS="-k transactions -x"'
-	@echo 'PYTHON=… picks the Python (3.11 or newer), PORT=… the port of the demo ($(PORT))'
+	@echo 'PYTHON=… picks the Python (3.11 or newer), PORT=… the port of the demo ($(PORT)), MINUTES=… how long to soak ($(MINUTES))'
 
 setup: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(VENV)/ready node_modules/.package-lock.json ## install what is missing: apt, pip and npm packages
 
@@ -58,6 +59,10 @@ test-firefox: $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## the s
 
 test-emscripten: $(BUILD)/needs-browser $(BUILD)/pyodide-emscripten/pyodide-lock.json ## the browser tests with the wheel built by emcc
 	HOLDFAST_PYODIDE=$(BUILD)/pyodide-emscripten $(RUN) scripts/run_tests.py browser -- $(ARGS)
+
+soak: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## tabs that die for MINUTES=… in both browsers, and the history checked
+	HISTORY_SECONDS=$$(($(MINUTES) * 20)) FAIRNESS_SECONDS=60 PYTHON=$(RUN) npx --no-install playwright test \
+		--project=chromium --project=firefox history.spec fairness.spec
 
 demo: $(BUILD)/pyodide/pyodide-lock.json ## serve the demo and print its address
 	$(RUN) scripts/serve.py --port $(PORT)

@@ -55,8 +55,8 @@ export class Tab {
   #waiting = [];
 
   constructor(page, pid, options) {
-    const { folder = "e2e", classic = false, scripts = [] } = options;
-    this.options = { folder, classic, scripts };
+    const { folder = "e2e", classic = false, scripts = [], killable = true } = options;
+    this.options = { folder, classic, scripts, killable };
     this.page = page;
     /** The process of this tab's page and worker. */
     this.pid = pid;
@@ -73,7 +73,10 @@ export class Tab {
     const query = classic ? "?worker=classic" : "";
     await page.goto(`${process.env.HOLDFAST_ORIGIN}/${folder}/tab.html${query}`);
     await page.waitForFunction(() => window.tab);
-    tab.pid = await busyProcess(profile, known, (spin) => tab.#call({ spin }));
+    // A tab that shares its process with others has no pid of its own, and cannot be killed alone.
+    if (tab.options.killable) {
+      tab.pid = await busyProcess(profile, known, (spin) => tab.#call({ spin }));
+    }
     await tab.#load();
     return tab;
   }
