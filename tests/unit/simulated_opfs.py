@@ -21,6 +21,8 @@ ENTRY = "sqlite3_holdfastvfs_init"
 SUFFIXES = ("", "-wal", "-journal")
 
 _numbers = itertools.count()
+# A connection that is collected late still calls them.
+_callbacks: list[tuple[object, ...]] = []
 
 
 class Process:
@@ -132,14 +134,15 @@ class Library:
             except Dead:
                 return ERROR
 
-        self._callbacks = (
+        callbacks = (
             ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_int, c_double)(read),
             ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_int, c_double)(write),
             ctypes.CFUNCTYPE(c_int, c_int, c_double)(truncate),
             ctypes.CFUNCTYPE(c_double, c_int)(size),
             ctypes.CFUNCTYPE(c_int, c_int)(flush),
         )
-        return tuple(ctypes.cast(each, c_void_p).value or 0 for each in self._callbacks)
+        _callbacks.append(callbacks)
+        return tuple(ctypes.cast(each, c_void_p).value or 0 for each in callbacks)
 
 
 class Tab:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class DatabaseFiles:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                await host().openFiles(self._numbers, self.shared)
+                await self._open_once()
                 return
             except JsException as error:
                 if error.name != "NoModificationAllowedError":
@@ -85,6 +86,19 @@ class DatabaseFiles:
                         f"than {timeout:g} s ({error.message})"
                     ) from error
             await asyncio.sleep(0.005)
+
+    async def _open_once(self) -> None:
+        opening = asyncio.ensure_future(host().openFiles(self._numbers, self.shared))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # JavaScript goes on, and what it opens would keep every other tab out.
+            while not opening.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([opening])
+            if opening.exception() is None:
+                self.close()
+            raise
 
     def close(self) -> None:
         """Close the handles that are open: exclusive ones at once, shared ones by `closed`."""

@@ -63,7 +63,9 @@ static int index_append(Node *node, u32 frame, u32 page) {
     memset(entry + (i - 1), 0, (room - (i - 1)) * 4);
   }
   key = (page * 383) & (HASH_SLOTS - 1);
-  while (hash[key]) key = (key + 1) & (HASH_SLOTS - 1);
+  /* Slots in the way are those of frames before this one: never more. */
+  for (room = i; hash[key]; key = (key + 1) & (HASH_SLOTS - 1))
+    if (room-- == 0) return SQLITE_CORRUPT;
   entry[i - 1] = page;
   hash[key] = (u16)i;
   return SQLITE_OK;
@@ -104,7 +106,7 @@ static void index_empty(Node *node) {
 static int catch_up(Node *node) {
   IndexHeader *published, header;
   u32 page_size, sum[2], frame;
-  int found = 0;
+  int found = 0, rc;
   u8 wal_header[WAL_HEADER];
   if (node->level == LEVEL_NONE) return SQLITE_BUSY;
   if (node->current || node->exclusive[LOCK_WRITE] || node->regions == 0) return SQLITE_OK;
@@ -164,7 +166,8 @@ static int catch_up(Node *node) {
     if (after[0] != get32(data + 16) || after[1] != get32(data + 20)) break;
     sum[0] = after[0];
     sum[1] = after[1];
-    if (index_append(node, frame, page)) return SQLITE_NOMEM;
+    rc = index_append(node, frame, page);
+    if (rc) return rc;
     if (get32(data + 4)) { /* a commit frame: its transaction is whole */
       header.max_frame = frame;
       header.pages = get32(data + 4);

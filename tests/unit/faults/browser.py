@@ -19,7 +19,7 @@ import random
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -91,6 +91,10 @@ class SimulatedTab(Queue):
         """In the tab, when its turn comes."""
         self.browser.loop.call_soon(what, *arguments, context=self.context.copy())
 
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task of this tab."""
+        return self.browser.loop.create_task(coroutine, context=self.context.copy())
+
     async def ask(self, what: Callable[[], Any]) -> Any:
         """What the browser answers."""
         answer = self.browser.loop.create_future()
@@ -138,6 +142,8 @@ class Browser:
         self.names: dict[int, tuple[SimulatedTab, str]] = {}
         self.on_answer: Callable[[int, bool, str], None] = lambda *_: None
         self._made = 0
+        # Until the browser finds out that a tab died, in seconds.
+        self.longest_death = 0.2
 
     def tab(self) -> SimulatedTab:
         self._made += 1
@@ -160,7 +166,9 @@ class Browser:
         # What it had sent is on its way; then the browser finds out.
         context = self.context.copy()
         context.run(current.set, tab.sent)
-        self.loop.call_later(self.choose.random() * 0.2, self._clean_up_after, tab, context=context)
+        self.loop.call_later(
+            self.choose.random() * self.longest_death, self._clean_up_after, tab, context=context
+        )
 
     def _clean_up_after(self, tab: SimulatedTab) -> None:
         for channels in self.channels.values():
@@ -233,6 +241,15 @@ class Channel:
             self.browser.channels[self.name].remove(self)
 
 
+def promise(method: Callable[..., Any]) -> Callable[..., Any]:
+    """An async function of JavaScript: it goes on, whatever happens to who waits for it."""
+
+    def call(*arguments: Any) -> Any:
+        return asyncio.shield(asyncio.ensure_future(method(*arguments)))
+
+    return call
+
+
 class Host:
     """What globalThis.holdfastHost has, of the browser that is simulated now."""
 
@@ -250,6 +267,7 @@ class Host:
 
     # -- files -------------------------------------------------------------------------------------
 
+    @promise
     async def nameFiles(self, path: list[str], names: list[str]) -> JsProxy:
         tab = self._tab
         folder = [segment for segment in path[1:] if not re.fullmatch(r"tab\d+", segment)]
@@ -264,12 +282,14 @@ class Host:
             tab.files.add(number)
         return JsProxy(numbers)
 
+    @promise
     async def findFiles(self, path: list[str], names: list[str]) -> JsProxy:
         numbers = await self.nameFiles(path, names)
         if self.browser.shared:
             await self.openFiles(numbers, True)
         return JsProxy([list(numbers), self.browser.shared])
 
+    @promise
     async def openFiles(self, numbers: list[int], shared: bool) -> None:
         browser, tab = self.browser, self.browser.names[numbers[0]][0]
         names = [browser.names[number][1] for number in numbers]
@@ -296,6 +316,7 @@ class Host:
                 if self.browser.owner.get(name) is tab:
                     del self.browser.owner[name]
 
+    @promise
     async def closePresent(self, numbers: list[int]) -> None:
         self.closeFiles(numbers)
 
@@ -322,9 +343,11 @@ class Host:
         process.reach("truncate").truncate(name, 0)
         process.reach("flush").flush(name)
 
+    @promise
     async def stillThere(self, numbers: list[int]) -> bool:
         return True
 
+    @promise
     async def entriesOf(self, path: list[str]) -> list[str]:
         folder = "" if path[0] == "holdfast" else f"{path[0]}/"
         names = self.browser.disk.content
@@ -334,6 +357,7 @@ class Host:
             if name.startswith(folder) and "/" not in name.removeprefix(folder)
         ]
 
+    @promise
     async def removeFiles(self, path: list[str], names: list[str]) -> bool:
         folder = "" if path[0] == "holdfast" else f"{path[0]}/"
         for name in names:
@@ -343,6 +367,7 @@ class Host:
                 del self.browser.disk.content[folder + name]
         return True
 
+    @promise
     async def estimate(self) -> JsProxy:
         return JsProxy([None, None, None])
 
@@ -362,6 +387,7 @@ class Host:
 
     _owners: dict[int, SimulatedTab]
 
+    @promise
     async def heldLocks(self, prefix: str) -> list[str]:
         tab = self._tab
         prefix, segment = _SEGMENT.sub(r"\1", prefix), f"holdfast:{tab.name}/"

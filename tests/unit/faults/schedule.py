@@ -72,8 +72,7 @@ class Schedule:
             while True:
                 await asyncio.sleep(self.choose.random() * 0.01)
                 tab = self.browser.tab()
-                context = tab.context.copy()
-                life = self.browser.loop.create_task(self._life(tab), context=context)
+                life = tab.run(self._life(tab))
                 await asyncio.wait((life, tab.died), return_when=asyncio.FIRST_COMPLETED)
                 if not tab.died.done():
                     life.result()
@@ -257,7 +256,7 @@ class Schedule:
 
 
 @contextlib.contextmanager
-def simulated_package(browser: Browser, checkpoint: int) -> Iterator[None]:
+def simulated_package(browser: Browser, checkpoint: int = 1000) -> Iterator[None]:
     """`holdfast.open` opens in that browser; the WAL is copied from so many frames on."""
     with (
         simulated(browser),

@@ -5,13 +5,14 @@ A failure names its seed; `--seed` runs that one again, and `--schedules` more o
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 from simulated_opfs import Library
 
 import holdfast
-from faults.browser import Browser
+from faults.browser import Browser, SimulatedTab
 from faults.disk import Disk
 from faults.schedule import Schedule, simulated_package
 
@@ -53,25 +54,73 @@ def test_another_connection_of_a_tab_begins_with_what_is_there(
     """It shares the tab's wal-index, which nobody brought up to date since the WAL restarted."""
     browser = Browser(library, Disk(), random.Random(1), shared=shared)
 
-    async def in_tab(name: str) -> holdfast.Database:
-        return await holdfast.open(f"{name}/x.db", storage="opfs")
-
     async def main() -> None:
-        tabs = [browser.tab(), browser.tab()]
-
-        async def do(tab: int, coroutine):  # type: ignore[no-untyped-def]
-            return await browser.loop.create_task(coroutine, context=tabs[tab].context.copy())
-
-        one, other = await do(0, in_tab("tab1")), await do(1, in_tab("tab2"))
-        await do(0, one.execute("CREATE TABLE t(v)"))
+        a, b = browser.tab(), browser.tab()
+        one, other = await a.run(opened(a)), await b.run(opened(b))
+        await a.run(one.execute("CREATE TABLE t(v)"))
         for n in range(60):
-            await do(1, other.execute(f"INSERT INTO t VALUES(zeroblob({n * 100}))"))
+            await b.run(other.execute(f"INSERT INTO t VALUES(zeroblob({n * 100}))"))
             if n == 30:
-                assert await do(0, one.fetch_value("SELECT count(*) FROM t")) == 31
-        another = await do(0, in_tab("tab1"))
-        assert await do(0, another.fetch_value("SELECT count(*) FROM t")) == 60
-        for tab, database in ((0, one), (0, another), (1, other)):
-            await do(tab, database.close())
+                assert await a.run(one.fetch_value("SELECT count(*) FROM t")) == 31
+        another = await a.run(opened(a))
+        assert await a.run(another.fetch_value("SELECT count(*) FROM t")) == 60
+        for tab, database in ((a, one), (a, another), (b, other)):
+            await tab.run(database.close())
 
     with simulated_package(browser, checkpoint=10):
         browser.loop.run(main())
+
+
+async def opened(tab: SimulatedTab) -> holdfast.Database:
+    return await holdfast.open(f"{tab.name}/x.db", storage="opfs")
+
+
+@pytest.mark.parametrize("turns", range(1, 16, 2))
+def test_whoever_is_cancelled_while_handles_open_leaves_none_open(
+    library: Library, turns: int
+) -> None:
+    """JavaScript opens them all the same, and they would keep every other tab out."""
+    browser = Browser(library, Disk(), random.Random(turns), shared=False)
+
+    async def main() -> None:
+        a, b = browser.tab(), browser.tab()
+        one, other = await a.run(opened(a)), await b.run(opened(b))
+        await a.run(one.execute("CREATE TABLE t(v)"))
+        await b.run(other.execute("INSERT INTO t VALUES(1)"))
+        reading = a.run(one.fetch_value("SELECT count(*) FROM t"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        async with asyncio.timeout(1):
+            assert await b.run(other.fetch_value("SELECT count(*) FROM t")) == 1
+        await asyncio.gather(reading, return_exceptions=True)
+        for tab, database in ((a, one), (b, other)):
+            await tab.run(database.close())
+
+    with simulated_package(browser):
+        browser.loop.run(main())
+
+
+@pytest.mark.parametrize("changes", range(12))
+def test_a_tab_that_dies_while_another_opens(
+    library: Library, changes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its orphans are swept, though there may be no tables to look for them in."""
+    for seed in range(8):
+        browser = Browser(library, Disk(), random.Random(seed))
+        browser.longest_death = 0.001
+
+        async def main(browser: Browser) -> None:
+            a, b = browser.tab(), browser.tab()
+            a.process.die_at = changes
+            first, second = a.run(opened(a)), b.run(opened(b))
+            database = await second
+            await asyncio.wait((first, a.died), return_when=asyncio.FIRST_COMPLETED)
+            await b.run(database.execute("CREATE TABLE t(v)"))
+            await b.run(database.close())
+            if not a.dead:
+                browser.kill(a)
+
+        with simulated_package(browser):
+            browser.loop.run(main(browser))
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
