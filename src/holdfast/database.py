@@ -69,7 +69,6 @@ class Database:
         self._tasks: set[asyncio.Task[None]] = set()
         self.triggers = TriggerManager(self, hold_manager, persist_triggers)
         storage.on_announcement = self._remote_commit
-        storage.on_peer_gone = self._peer_gone
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -383,6 +382,8 @@ class Database:
     async def _begin(self) -> None:
         async with Writing(self) as transaction:
             await self._schema.apply(transaction)
+        # From here on there is something to sweep; opening does it too.
+        self._storage.on_peer_gone = self._peer_gone
         await self.triggers.open()
         self._start(self._look_out())
 

@@ -20,6 +20,7 @@ from holdfast import (
     StorageUnavailableError,
     TableChange,
 )
+from holdfast.storage.file import FileStorage
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -556,3 +557,23 @@ async def test_open_refuses_what_it_cannot_open(tmp_path: Path) -> None:
         await holdfast.open(str(garbage))
     assert garbage.read_bytes().startswith(b"this is not")
     assert [each.name for each in tmp_path.iterdir()] == ["garbage.db"]
+
+
+async def test_a_process_that_dies_while_a_database_opens(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its orphans are swept, when there are tables to look for them in."""
+    begin_write_now = FileStorage.begin_write_now
+    begin_write = FileStorage.begin_write
+
+    async def wait(self: FileStorage, connection: object) -> None:
+        self.on_peer_gone()
+        await asyncio.sleep(0.01)
+        await begin_write(self, connection)
+
+    monkeypatch.setattr(FileStorage, "begin_write_now", lambda self, connection: False)
+    monkeypatch.setattr(FileStorage, "begin_write", wait)
+    database = await holdfast.open(path)
+    monkeypatch.setattr(FileStorage, "begin_write_now", begin_write_now)
+    await database.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

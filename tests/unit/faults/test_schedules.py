@@ -99,28 +99,3 @@ def test_whoever_is_cancelled_while_handles_open_leaves_none_open(
 
     with simulated_package(browser):
         browser.loop.run(main())
-
-
-@pytest.mark.parametrize("changes", range(12))
-def test_a_tab_that_dies_while_another_opens(
-    library: Library, changes: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its orphans are swept, though there may be no tables to look for them in."""
-    for seed in range(8):
-        browser = Browser(library, Disk(), random.Random(seed))
-        browser.longest_death = 0.001
-
-        async def main(browser: Browser) -> None:
-            a, b = browser.tab(), browser.tab()
-            a.process.die_at = changes
-            first, second = a.run(opened(a)), b.run(opened(b))
-            database = await second
-            await asyncio.wait((first, a.died), return_when=asyncio.FIRST_COMPLETED)
-            await b.run(database.execute("CREATE TABLE t(v)"))
-            await b.run(database.close())
-            if not a.dead:
-                browser.kill(a)
-
-        with simulated_package(browser):
-            browser.loop.run(main(browser))
-        assert not [record for record in caplog.records if record.levelname == "ERROR"]
