@@ -11,6 +11,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import apsw
+
 from .announcements import Announcement, Announcements
 from .changes import TableChange, table_changes, watch_query
 from .connection import Connection
@@ -20,7 +22,7 @@ from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement
 from .transactions import Transaction, write_transactions
 from .triggers import TriggerManager
-from .writing import Writing
+from .writing import Writing, no_space
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager
@@ -62,6 +64,7 @@ class Database:
         # The main connection belongs to one write transaction at a time.
         self._turn = asyncio.Lock()
         self._idle_readers: list[Connection] = []
+        self._busy_readers: set[Connection] = set()
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
         # Whether others announced something since the last look-out.
@@ -162,10 +165,17 @@ class Database:
         """Pragmas that set something, and VACUUM: alone, in no transaction."""
         self._check_open()
         async with self._turn:
-            await self._storage.begin_write(self._main)
+            try:
+                await self._storage.begin_write(self._main)
+            except Exception:
+                self._check_open()  # it may have been closed while this waited
+                raise
             try:
                 self._main.run("ROLLBACK")
+                self._check_open()
                 result = self._main.execute(self._main.statement(sql), params)
+            except apsw.FullError as error:
+                raise no_space(self.name) from error
             finally:
                 self._storage.end_write(self._main)
         return result
@@ -195,7 +205,7 @@ class Database:
         await self._let_others_go()
         connection = await self._take_reader()
         try:
-            await self._storage.begin_read(connection)
+            await self._begin_read(connection)
             try:
                 # The snapshot is taken by the first read, so there must be one.
                 connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
@@ -226,7 +236,7 @@ class Database:
         ):
             connection = await self._take_reader()
             try:
-                await self._storage.begin_read(connection)
+                await self._begin_read(connection)
                 try:
                     yield connection
                 finally:
@@ -236,22 +246,39 @@ class Database:
             return
         async with self._turn:
             self._check_open()
-            await self._storage.begin_read(self._main)
+            await self._begin_read(self._main)
             try:
                 yield self._main
             finally:
                 self._storage.end_read()
 
+    async def _begin_read(self, connection: Connection) -> None:
+        try:
+            await self._storage.begin_read(connection)
+        except Exception:
+            self._check_open()  # it may have been closed while this waited
+            raise
+        if self._closing:
+            self._storage.end_read()
+            self._check_open()
+
     async def _take_reader(self) -> Connection:
         if self._idle_readers:
-            return self._idle_readers.pop()
-        if self._storage.has_readers:
-            return await self._storage.connect_reader()
-        async with self._turn:
+            connection = self._idle_readers.pop()
+        elif self._storage.has_readers:
+            connection = await self._storage.connect_reader()
+        else:
+            async with self._turn:
+                self._check_open()
+                connection = await self._storage.connect_reader()
+        if self._closing:  # while this waited
+            connection.close()
             self._check_open()
-            return await self._storage.connect_reader()
+        self._busy_readers.add(connection)
+        return connection
 
     def _give_reader(self, connection: Connection) -> None:
+        self._busy_readers.discard(connection)
         if self._closing or not self._storage.has_readers:
             connection.close()
         else:
@@ -418,7 +445,8 @@ class Database:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            for reader in self._idle_readers:
+            # Whoever still waits for a lease to read finds its connection closed.
+            for reader in (*self._idle_readers, *self._busy_readers):
                 reader.close()
             self._idle_readers.clear()
             self._main.close()

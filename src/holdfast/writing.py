@@ -49,6 +49,10 @@ class Writing:
             if database._closing:  # while this waited
                 database._check_open(self._own)
             await database._storage.begin_write(database._main)
+            if database._closing and not self._own:
+                database._main.run("ROLLBACK")
+                database._storage.end_write(database._main)
+                database._check_open()
             if waits:
                 # Others had their time; this is the beginning of ours.
                 database._last_yield = time.monotonic()
@@ -159,8 +163,12 @@ class Writing:
 
     def _explain(self, error: BaseException) -> None:
         if isinstance(error, apsw.FullError):
-            raise QuotaExceededError(
-                f"there is no more space for {self._database.name!r}; the transaction was rolled "
-                "back and nothing was lost. Delete something, or ask for more with "
-                "holdfast.persist()"
-            ) from error
+            raise no_space(self._database.name) from error
+
+
+def no_space(name: str) -> QuotaExceededError:
+    """What SQLite's FullError is to whoever writes."""
+    return QuotaExceededError(
+        f"there is no more space for {name!r}; the transaction was rolled back and nothing was "
+        "lost. Delete something, or ask for more with holdfast.persist()"
+    )

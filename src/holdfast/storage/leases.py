@@ -316,6 +316,9 @@ class Leases:
             lock = await self._requests.ask("read", exclusive=True, timeout=timeout)
             try:
                 await self._handles.open(timeout)
+                if self._closed:
+                    self._handles.close()
+                self._requests.check_open()
             except BaseException:
                 lock.release()
                 raise

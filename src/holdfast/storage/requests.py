@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from ..errors import DatabaseBusyError
+from ..errors import DatabaseBusyError, DatabaseClosedError
 
 # "want" is said again at this pace, in seconds, should a message have been lost.
 REPEAT = 0.5
@@ -52,9 +52,14 @@ class Requests:
         self._waiting: list[_Waiting] = []
         self._insist_timer: asyncio.Handle | None = None
         self._insist_at = 0.0
+        self._closed = False
 
     async def ask(self, what: str, *, exclusive: bool, timeout: float) -> LockRequest:
-        """The lock, granted. DatabaseBusyError: others kept it for longer than `timeout`."""
+        """The lock, granted. DatabaseBusyError: others kept it for longer than `timeout`.
+
+        DatabaseClosedError: `close` was called, before or meanwhile.
+        """
+        self.check_open()
         request = self._locks.request(f"{self._name}:{what}", exclusive=exclusive)
         # Nobody keeps what a shared reader waits for, so that one need not be said.
         wish = what if exclusive else None
@@ -64,7 +69,8 @@ class Requests:
         self._waiting.append(waiting)
         self._insist_within(min(timeout, REPEAT))
         try:
-            if await request.granted:
+            # Granted in the very moment of closing, nobody would ever give it back.
+            if await request.granted and not self._closed:
                 return request
         except BaseException:
             request.release()
@@ -72,6 +78,7 @@ class Requests:
         finally:
             self._waiting.remove(waiting)
         request.release()
+        self.check_open()
         raise DatabaseBusyError(
             f"other tabs kept the {what} lease of {self._name!r} for longer than {timeout:g} s; "
             "try again, or look for a transaction that is left open"
@@ -105,8 +112,14 @@ class Requests:
         if self._waiting:
             self._insist_within(soonest)
 
+    def check_open(self) -> None:
+        """DatabaseClosedError: `close` was called."""
+        if self._closed:
+            raise DatabaseClosedError(f"{self._name!r} was closed while this waited for its lease")
+
     def close(self) -> None:
-        """Whoever waits gets DatabaseBusyError."""
+        """Whoever waits gets DatabaseClosedError."""
+        self._closed = True
         if self._insist_timer is not None:
             self._insist_timer.cancel()
         for waiting in self._waiting:

@@ -99,3 +99,58 @@ def test_whoever_is_cancelled_while_handles_open_leaves_none_open(
 
     with simulated_package(browser):
         browser.loop.run(main())
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
+@pytest.mark.parametrize("what", ["fetch", "execute", "pragma", "read", "write", "export"])
+def test_a_tab_that_closes_in_the_middle_of_anything_keeps_nothing(
+    library: Library, what: str, shared: bool
+) -> None:
+    """Not a lock nor a handle that was granted just then: it would keep every other tab out."""
+
+    async def do(database: holdfast.Database) -> None:
+        if what == "fetch":
+            await database.fetch_value("SELECT count(*) FROM t")
+        elif what == "execute":
+            await database.execute("INSERT INTO t VALUES(2)")
+        elif what == "pragma":
+            await database.execute("PRAGMA foreign_keys = ON")
+        elif what == "export":
+            await database.export()
+        elif what == "read":
+            async with database.read_transaction() as tx:
+                await asyncio.sleep(0.001)
+                await tx.fetch_all("SELECT * FROM t")
+        else:
+            async with database.write_transaction() as tx:
+                await tx.execute("INSERT INTO t VALUES(2)")
+                await asyncio.sleep(0.001)
+                await tx.execute("INSERT INTO t VALUES(2)")
+
+    async def main(browser: Browser, turns: int) -> object:
+        a, b = browser.tab(), browser.tab()
+        one, other = await a.run(opened(a)), await b.run(opened(b))
+        await a.run(one.execute("CREATE TABLE t(v)"))
+        await b.run(other.execute("INSERT INTO t VALUES(1)"))
+        task = a.run(do(one))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await a.run(one.close())
+        ended = (await asyncio.gather(task, return_exceptions=True))[0]
+        await b.run(other.execute("INSERT INTO t VALUES(3)"))
+        again = await a.run(opened(a))
+        assert await a.run(again.fetch_value("SELECT count(*) FROM t WHERE v = 3")) == 1
+        await a.run(again.close())
+        await b.run(other.close())
+        await asyncio.sleep(1)
+        assert not any(browser.held.values()), browser.held
+        assert not browser.owner, browser.owner
+        return ended
+
+    ended = []
+    for turns in range(0, 48, 2):
+        browser = Browser(library, Disk(), random.Random(turns), shared=shared)
+        with simulated_package(browser):
+            ended.append(browser.loop.run(main(browser, turns)))
+            assert not browser.loop.errors
+    assert {type(each) for each in ended} <= {type(None), holdfast.DatabaseClosedError}, ended
