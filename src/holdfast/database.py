@@ -219,7 +219,8 @@ class Database:
                     self._open_transactions.discard(transaction)
                     if transaction.is_open:
                         transaction.end()
-                        connection.run("ROLLBACK")
+                        if connection.raw.in_transaction:
+                            connection.run("ROLLBACK")
             finally:
                 self._storage.end_read()
         finally:

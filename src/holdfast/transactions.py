@@ -36,7 +36,9 @@ class Transaction:
     """One open transaction; made by `write_transaction()` and `read_transaction()`.
 
     Inside a write transaction `fetch_*` see its own changes, and take statements with RETURNING.
-    Every method raises DatabaseClosedError once the transaction has ended.
+    Every method raises DatabaseClosedError once the transaction has ended; also when SQLite has
+    rolled all of it back after an error (OR ROLLBACK, a full disk), for what came next would
+    otherwise be committed by itself.
     """
 
     def __init__(self, owner: object, connection: Connection, *, writable: bool) -> None:
@@ -111,14 +113,14 @@ class Transaction:
         except BaseException:
             undone = self._on_rollback[rollbacks:]
             del self._on_commit[commits:], self._on_rollback[rollbacks:]
-            if self._open:
+            if self._open and engine.raw.in_transaction:
                 engine.run(f"ROLLBACK TO {name}; RELEASE {name}")
                 # What was prepared since may speak of tables that are gone again.
                 engine.statements.forget()
             await run_callbacks(reversed(undone))
             raise
         if self._open:
-            engine.run(f"RELEASE {name}")
+            self._live().run(f"RELEASE {name}")
 
     def on_commit(self, callback: Callback) -> None:
         """Call (and await) `callback` after the commit."""
@@ -137,9 +139,8 @@ class Transaction:
             self._why_ended = why
 
     def check_ended(self) -> None:
-        """DatabaseClosedError if it was ended from outside."""
-        if not self._open:
-            raise DatabaseClosedError(f"the transaction {self._why_ended}")
+        """DatabaseClosedError if it was ended from outside, or by SQLite."""
+        self._live()
 
     def callbacks(self) -> list[Callback]:
         """What is to run now that it ended."""
@@ -148,6 +149,11 @@ class Transaction:
     def _live(self) -> Connection:
         if not self._open:
             raise DatabaseClosedError(f"the transaction {self._why_ended}")
+        if not self._engine.raw.in_transaction:
+            raise DatabaseClosedError(
+                "the transaction was ended by SQLite: an error rolled back all of it (OR ROLLBACK, "
+                "RAISE(ROLLBACK), no space), or the raw connection ran a COMMIT or ROLLBACK"
+            )
         return self._engine
 
     def _fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:

@@ -289,6 +289,33 @@ async def test_a_cancelled_transaction_is_rolled_back_and_blocks_nobody(db: Data
     assert await db.fetch_all("SELECT id FROM t") == [(2,)]
 
 
+async def test_what_sqlite_rolls_back_takes_nothing_after_it(db: Database) -> None:
+    """What comes next would be committed by itself, half of a transaction."""
+
+    async def failing(tx: holdfast.Transaction) -> None:
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+        with pytest.raises(apsw.ConstraintError):
+            await tx.execute("INSERT OR ROLLBACK INTO t VALUES(1, 1)")
+
+    with pytest.raises(DatabaseClosedError, match="rolled back all of it"):
+        async with db.write_transaction() as tx:
+            await failing(tx)
+            await tx.execute("INSERT INTO t VALUES(2, 2)")
+    with pytest.raises(DatabaseClosedError, match="rolled back all of it"):
+        async with db.write_transaction() as tx:
+            await failing(tx)
+    with pytest.raises(DatabaseClosedError, match="rolled back all of it"):
+        async with db.write_transaction() as tx, tx.savepoint():
+            await failing(tx)
+    with pytest.raises(DatabaseClosedError, match="raw connection"):
+        async with db.read_transaction() as tx:
+            tx.connection.execute("ROLLBACK")
+            await tx.fetch_all("SELECT * FROM t")
+    assert await db.fetch_all("SELECT * FROM t") == []
+    await db.execute("INSERT INTO t VALUES(3, 3)")
+    assert await db.fetch_all("SELECT id FROM t") == [(3,)]
+
+
 async def test_a_savepoint_is_undone_alone(db: Database) -> None:
     log: list[str] = []
     async with db.write_transaction() as tx:
