@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import apsw
@@ -94,6 +94,17 @@ class Connection:
 
     def execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
         """Run it once for each of `many`."""
+        if isinstance(many, (str, bytes, bytearray, Mapping)):
+            raise TypeError(
+                "seq_of_params must be a sequence of parameters, each a sequence or a mapping, not "
+                f"{type(many).__name__}"
+            )
+        if isinstance(many, (list, tuple)):
+            for kind in set(map(type, many)):
+                if kind is not tuple:
+                    check_parameters(next(params for params in many if type(params) is kind))
+        else:
+            many = _checked(many)
         before = self.raw.total_changes()
         counted: list[int] | None = None
         if statement.fires_triggers:
@@ -145,9 +156,19 @@ class Connection:
         self.raw.close(True)
 
 
+def _checked(many: Iterable[Parameters]) -> Iterator[Parameters]:
+    for params in many:
+        if params.__class__ is not tuple:
+            check_parameters(params)
+        yield params
+
+
 def check_parameters(params: Any) -> None:
-    """TypeError for what is neither a sequence nor a mapping; a str is nobody's parameters."""
-    if isinstance(params, (str, bytes, bytearray)) or not (
+    """TypeError for what is neither a sequence nor a mapping.
+
+    A str is nobody's parameters, and a set has no order.
+    """
+    if isinstance(params, (str, bytes, bytearray, Set)) or not (
         hasattr(params, "__getitem__") or hasattr(params, "__iter__")
     ):
         raise TypeError(

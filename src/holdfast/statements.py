@@ -6,12 +6,14 @@ and it is stopped before its first step. The answers are kept per text until the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
 
-# Pragmas that would take the database away from its other tabs, or turn off what triggers rely on.
+# Pragmas that would take the database away from its other tabs, or turn off what triggers and
+# holdfast's own writes rely on.
 _REFUSED_PRAGMAS = frozenset(
     {
         "journal_mode",
@@ -19,9 +21,31 @@ _REFUSED_PRAGMAS = frozenset(
         "wal_autocheckpoint",
         "wal_checkpoint",
         "recursive_triggers",
+        "query_only",
         "temp_store",
         "mmap_size",
     }
+)
+# Without the flushes a power cut damages the database, with what other tabs committed.
+_SYNCHRONOUS = frozenset({"1", "2", "3", "normal", "full", "extra", "on", "yes", "true"})
+# What stands behind these asks about something. Behind every other pragma it sets something.
+_ASKING_PRAGMAS = frozenset(
+    {
+        "foreign_key_check",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+    }
+)
+# These write to the database; "optimize" only at times, and then SQLite may call it read-only.
+_WRITING_PRAGMAS = frozenset(
+    {"application_id", "incremental_vacuum", "optimize", "schema_version", "user_version"}
 )
 _DDL_ACTIONS = frozenset(
     code
@@ -44,6 +68,7 @@ _CREATE_TEMPORARY = frozenset(
         apsw.SQLITE_CREATE_TEMP_TRIGGER,
     }
 )
+_VACUUM = re.compile(r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*vacuum\b", re.I | re.S)
 _KEPT = 500
 
 
@@ -53,8 +78,10 @@ class Statement:
 
     sql: str
     readonly: bool
-    # Runs outside a transaction of its own: a pragma that sets something, VACUUM.
+    # Called on the database it runs outside of a transaction: a pragma that sets something, VACUUM.
     bare: bool
+    # It can run inside of none: VACUUM, and what SQLite ignores there.
+    alone: bool
     # Fires triggers, so that total_changes() counts more than the statement's own rows.
     fires_triggers: bool
     ddl: bool
@@ -110,7 +137,11 @@ class Statements:
     ) -> int:
         if self._actions is not None:
             self._actions.append((action, one, two, within))
-        elif action in _DDL_ACTIONS:
+            # Most pragmas take effect when they are prepared, which is not yet meant here.
+            return apsw.SQLITE_IGNORE if _sets(action, one, two) else apsw.SQLITE_OK
+        if action == apsw.SQLITE_PRAGMA and _refusal(one, two) and one != "query_only":
+            return apsw.SQLITE_DENY  # on the raw connection; but readers are made "query_only"
+        if action in _DDL_ACTIONS:
             self._ddl = True
             self.made_temporary = self.made_temporary or action in _CREATE_TEMPORARY
         return apsw.SQLITE_OK
@@ -135,50 +166,69 @@ class Statements:
         return sql, True, False, False
 
     def _analyse(self, sql: str) -> Statement:
-        self._actions = []
+        actions: list[tuple[int, str | None, str | None, str | None]] = []
+        self._actions = actions
         try:
             text, readonly, explain, runs = self._prepare(sql)
-            actions = self._actions
+            if not runs:
+                raise ValueError(f"there is no statement in {sql!r}")
+            self._actions = []
+            rest = sql.strip()[len(text.strip()) :] if text != sql else ""
+            if rest.strip(" \t\r\n;") and self._is_statement(rest):
+                raise ValueError(
+                    f"several statements in one call, none was run: {sql!r}; "
+                    "call once for each, inside write_transaction() if they belong together"
+                )
         finally:
             self._actions = None
-        if not runs:
-            raise ValueError(f"there is no statement in {sql!r}")
-        rest = sql.strip()[len(text.strip()) :] if text != sql else ""
-        if rest.strip(" \t\r\n;") and self._prepare(rest)[3]:
-            raise ValueError(
-                f"several statements in one call, none was run: {sql!r}; "
-                "call once for each, inside write_transaction() if they belong together"
-            )
-        if explain:
-            return self._describe(sql, True, False, [])
-        if actions == [(apsw.SQLITE_PRAGMA, "journal_mode", None, None)]:
-            readonly = True  # it only asks, whatever SQLite says of it
-        bare = False
-        for action, one, two, _within in actions:
+        pragmas = [
+            ((one or "").lower(), two)
+            for action, one, two, _ in actions
+            if action == apsw.SQLITE_PRAGMA
+        ]
+        for pragma, value in pragmas:
+            if why := _refusal(pragma, value):
+                raise ValueError(f"PRAGMA {pragma} {why}")
+        sets = any(_sets(action, one, two) for action, one, two, _ in actions)
+        if explain and not sets:
+            return self._describe(sql, True, False, False, [])
+        bare = alone = False
+        for pragma, value in pragmas:
+            if pragma in _WRITING_PRAGMAS and (value is not None or pragma == "optimize"):
+                readonly = False
+            elif sets:
+                readonly, bare, alone = False, True, pragma == "foreign_keys"
+            elif pragma == "journal_mode":
+                readonly = True  # it only asks, whatever SQLite says of it
+        for action, one, _two, _within in actions:
             if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
                 raise ValueError(
                     f"{sql!r} controls a transaction; use write_transaction() or "
                     "read_transaction(), which also keep other tabs out"
                 )
-            if action == apsw.SQLITE_PRAGMA and two is not None:
-                if (one or "").lower() in _REFUSED_PRAGMAS:
-                    raise ValueError(
-                        f"PRAGMA {one} is set by holdfast, which relies on it; it cannot be changed"
-                    )
-                bare = bare or readonly or (one or "").lower() == "foreign_keys"
-        if text.lstrip().lower().startswith("vacuum"):
-            bare, readonly = True, False
+            if action == apsw.SQLITE_READ and (one or "").lower() == "pragma_optimize":
+                readonly = False
+        if _VACUUM.match(text):
+            bare, alone, readonly = True, True, False
         elif any(action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH) for action, *_ in actions):
             raise ValueError(
                 f"{sql!r}: a connection has one database; open the other with holdfast.open()"
             )
-        return self._describe(sql, readonly, bare, actions)
+        return self._describe(sql, readonly, bare, alone, actions)
+
+    def _is_statement(self, sql: str) -> bool:
+        try:
+            return self._prepare(sql)[3]
+        except apsw.SQLError:
+            # It may need what the statement before it makes.
+            return True
 
     def _describe(
         self,
         sql: str,
         readonly: bool,
         bare: bool,
+        alone: bool,
         actions: list[tuple[int, str | None, str | None, str | None]],
     ) -> Statement:
         reads: set[str] = set()
@@ -206,6 +256,7 @@ class Statements:
             sql=sql,
             readonly=readonly,
             bare=bare,
+            alone=alone,
             fires_triggers=fires_triggers,
             ddl=ddl,
             reads=frozenset(reads),
@@ -217,3 +268,22 @@ class Statements:
             "SELECT name FROM pragma_table_list WHERE wr OR type = 'virtual'"
         )
         return {name for (name,) in rows}
+
+
+def _sets(action: int, one: str | None, two: str | None) -> bool:
+    """Whether an authorizer's action is a pragma that sets something."""
+    return (
+        action == apsw.SQLITE_PRAGMA
+        and two is not None
+        and (one or "").lower() not in _ASKING_PRAGMAS
+    )
+
+
+def _refusal(pragma: str | None, value: str | None) -> str:
+    """Why a pragma must not run; "" if it may."""
+    name = (pragma or "").lower()
+    if name == "wal_checkpoint" or (value is not None and name in _REFUSED_PRAGMAS):
+        return "is set by holdfast, which relies on it; it cannot be changed"
+    if name == "synchronous" and value is not None and value.lower() not in _SYNCHRONOUS:
+        return f"= {value} would let a power cut damage what other tabs committed; use NORMAL"
+    return ""

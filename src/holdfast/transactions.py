@@ -170,7 +170,7 @@ class Transaction:
             raise ValueError(
                 f"{sql!r} writes, and this is a read transaction; use write_transaction()"
             )
-        if statement.bare and not statement.readonly:
+        if statement.alone:
             raise ValueError(f"{sql!r} cannot run inside a transaction; call it on the database")
         return statement
 

@@ -94,6 +94,9 @@ async def test_a_row_behaves_as_sqlite3s(db: Database) -> None:
     [
         ("INSERT INTO t VALUES(7, 7); DELETE FROM t", "several statements"),
         ("SELECT 1; SELECT 2", "several statements"),
+        ("CREATE TABLE new(v); INSERT INTO new VALUES(1)", "several statements"),
+        ("SELECT 1; PRAGMA foreign_keys = ON", "several statements"),
+        ("; /* ; */ DELETE FROM t; SELEKT", "several statements"),
         ("-- nothing", "no statement"),
         ("", "no statement"),
         ("BEGIN", "write_transaction"),
@@ -102,13 +105,50 @@ async def test_a_row_behaves_as_sqlite3s(db: Database) -> None:
         ("ATTACH ':memory:' AS other", "holdfast.open"),
         ("PRAGMA journal_mode = DELETE", "relies on it"),
         ("PRAGMA recursive_triggers = 0", "relies on it"),
+        ("EXPLAIN PRAGMA main.recursive_triggers = 0", "relies on it"),
+        ("PRAGMA locking_mode = EXCLUSIVE", "relies on it"),
+        ("PRAGMA query_only = ON", "relies on it"),
+        ("PRAGMA wal_checkpoint", "relies on it"),
+        ("PRAGMA synchronous = OFF", "a power cut"),
     ],
 )
 async def test_what_is_refused_is_not_run(db: Database, sql: str, says: str) -> None:
     await db.execute("INSERT INTO t VALUES(1, 1)")
-    with pytest.raises(ValueError, match=says):
-        await db.execute(sql)
+    before = await settings(db)
+    for method in (db.execute, db.fetch_all):
+        with pytest.raises(ValueError, match=says):
+            await method(sql)
+    async with db.write_transaction() as tx:
+        with pytest.raises(ValueError, match=says):
+            await tx.execute(sql)
     assert await db.fetch_all("SELECT id FROM t") == [(1,)]
+    assert await settings(db) == before
+
+
+async def settings(db: Database) -> list[object]:
+    """What pragmas set; most take effect when they are prepared, before they are run."""
+    names = (
+        "cache_size",
+        "foreign_keys",
+        "journal_mode",
+        "locking_mode",
+        "query_only",
+        "recursive_triggers",
+        "synchronous",
+        "user_version",
+    )
+    return [await db.fetch_value(f"PRAGMA {name}") for name in names]
+
+
+async def test_what_the_raw_connection_must_not_set(db: Database) -> None:
+    """In this locking mode SQLite asks for no lock before it begins the WAL anew."""
+    async with db.write_transaction() as tx:
+        for sql in ("PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = DELETE"):
+            with pytest.raises(apsw.AuthError):
+                tx.connection.execute(sql)
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+    assert await db.fetch_value("PRAGMA locking_mode") == "normal"
+    assert await db.fetch_value("SELECT count(*) FROM t") == 1
 
 
 async def test_one_statement_with_a_comment_behind_it_is_one(db: Database) -> None:
@@ -117,14 +157,33 @@ async def test_one_statement_with_a_comment_behind_it_is_one(db: Database) -> No
 
 
 @pytest.mark.parametrize(
-    "sql", ["INSERT INTO t VALUES(5, 5) RETURNING id", "DELETE FROM t", "DROP TABLE t", "VACUUM"]
+    "sql",
+    [
+        "INSERT INTO t VALUES(5, 5) RETURNING id",
+        "WITH new AS (SELECT 5) INSERT INTO t SELECT *, 5 FROM new RETURNING id",
+        "DELETE FROM t",
+        "DROP TABLE t",
+        "VACUUM",
+        "-- all of it\n ; /* now */ VACUUM",
+        "PRAGMA user_version = 3",
+        "PRAGMA cache_size = 7",
+        "PRAGMA foreign_keys = ON",
+        "EXPLAIN PRAGMA foreign_keys = ON",
+        "PRAGMA optimize",
+        "SELECT * FROM pragma_optimize",
+    ],
 )
 async def test_fetching_never_writes(db: Database, sql: str) -> None:
     await db.execute("INSERT INTO t VALUES(1, 1)")
+    before = await settings(db)
+    async with db.read_transaction() as tx:
+        with pytest.raises(ValueError, match="writes, and this is a read transaction"):
+            await tx.fetch_all(sql)
     for fetch in (db.fetch_all, db.fetch_one, db.fetch_value):
         with pytest.raises(ValueError, match="writes; use execute"):
             await fetch(sql)
     assert await db.fetch_all("SELECT id FROM t") == [(1,)]
+    assert await settings(db) == before
 
 
 async def test_bad_parameters(db: Database) -> None:
@@ -133,6 +192,12 @@ async def test_bad_parameters(db: Database) -> None:
             await method("SELECT ?", "a")
         with pytest.raises(TypeError, match="sequence or a mapping"):
             await method("SELECT ?", 1)
+        with pytest.raises(TypeError, match="sequence or a mapping"):
+            await method("SELECT ?, ?", {1, 2})
+    for many in (["ab"], ("a", "b"), iter(["a"]), "ab", {"a": 1}, [(1,), {2}]):
+        with pytest.raises(TypeError, match="sequence or a mapping"):
+            await db.execute_many("INSERT INTO t(v) VALUES(?)", many)  # type: ignore[arg-type]
+    assert await db.fetch_all("SELECT * FROM t") == []
     with pytest.raises(TypeError, match="must be a str"):
         await db.execute(b"SELECT 1")  # type: ignore[arg-type]
     with pytest.raises(apsw.BindingsError):
@@ -160,8 +225,17 @@ async def test_pragmas_and_vacuum(db: Database) -> None:
     await db.execute("INSERT INTO t VALUES(1, zeroblob(100000))")
     await db.execute("DELETE FROM t")
     before = await db.fetch_value("PRAGMA page_count")
-    await db.execute("VACUUM")
+    await db.execute("-- make it small\nVACUUM")
     assert await db.fetch_value("PRAGMA page_count") < before
+    assert await db.execute("PRAGMA optimize(0x10002)")
+    async with db.write_transaction() as tx:
+        await tx.execute("PRAGMA defer_foreign_keys = ON")
+        await tx.execute("PRAGMA user_version = 8")
+        # SQLite would take this one without a word, and do nothing.
+        with pytest.raises(ValueError, match="cannot run inside a transaction"):
+            await tx.execute("PRAGMA foreign_keys = OFF")
+    assert await db.fetch_value("PRAGMA foreign_keys") == 1
+    assert await db.fetch_value("PRAGMA integrity_check(3)") == "ok"
     assert [row["name"] for row in await db.fetch_all("PRAGMA table_info(t)")] == ["id", "v"]
 
 
