@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .announcements import Announcement
 from .rows import Parameters, Row
+from .sqltext import fold
 
 if TYPE_CHECKING:
     from .database import Database
@@ -29,7 +30,9 @@ async def table_changes(
     """See `Database.changes`."""
     if isinstance(tables, str):
         raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
-    wanted = None if tables is None else frozenset(tables)
+    wanted = None if tables is None else frozenset(map(fold, tables))
+    # Tables of virtual tables, which SQLite makes and writes; unknown until they are asked for.
+    shadows: frozenset[str] | None = None
     found: deque[Announcement] = deque()
     ready = asyncio.Event()
 
@@ -43,9 +46,11 @@ async def table_changes(
             ready.clear()
             while found:
                 announcement = found.popleft()
-                names = await _application_names(database, announcement.tables)
+                if shadows is None or announcement.ddl or announcement.tables is None:
+                    shadows = await _table_names(database, "type = 'shadow'")
+                names = await _application_names(database, announcement.tables) - shadows
                 if wanted is not None:
-                    names &= wanted
+                    names = frozenset(name for name in names if fold(name) in wanted)
                 if names:
                     yield TableChange(names, announcement.remote)
 
@@ -53,13 +58,17 @@ async def table_changes(
 async def _application_names(database: Database, tables: frozenset[str] | None) -> frozenset[str]:
     """What the application calls these real tables; None: whatever there is."""
     if tables is None:
-        rows = await database.fetch_all(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
-        )
-        tables = frozenset(row[0] for row in rows)
+        tables = await _table_names(database, "type <> 'view'")
     hidden = database.triggers.destinations()
     names = (database._schema.application_name(name) for name in tables if name not in hidden)
     return frozenset(name for name in names if name is not None)
+
+
+async def _table_names(database: Database, which: str) -> frozenset[str]:
+    rows = await database.fetch_all(
+        f"SELECT name FROM pragma_table_list WHERE schema = 'main' AND {which}"
+    )
+    return frozenset(row[0] for row in rows)
 
 
 async def watch_query(

@@ -174,6 +174,8 @@ class Database:
                 self._main.run("ROLLBACK")
                 self._check_open()
                 result = self._main.execute(self._main.statement(sql), params)
+                # To the look-out, VACUUM looks as if somebody else had committed.
+                self._heard = True
             except apsw.FullError as error:
                 raise no_space(self.name) from error
             finally:

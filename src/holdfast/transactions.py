@@ -6,6 +6,7 @@ import inspect
 import itertools
 import logging
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -54,6 +55,8 @@ class Transaction:
         self._on_commit: list[Callback] = []
         self._on_rollback: list[Callback] = []
         self._savepoints = 0
+        # Of the raw connection, once somebody asked for it.
+        self._cursors: weakref.WeakSet[apsw.Cursor] | None = None
 
     @property
     def id(self) -> str:
@@ -66,8 +69,22 @@ class Transaction:
 
     @property
     def connection(self) -> apsw.Connection:
-        """The raw connection. What is run there takes part in this transaction, unchecked."""
-        return self._live().raw
+        """The raw connection. What is run there takes part in this transaction, unchecked.
+
+        Its cursors are closed with the transaction: one that was not read to its end would keep
+        the snapshot, and go on reading where others write by then.
+        """
+        raw = self._live().raw
+        if self._cursors is None:
+            cursors = self._cursors = weakref.WeakSet()
+
+            def cursor(connection: apsw.Connection) -> apsw.Cursor:
+                made = apsw.Cursor(connection)
+                cursors.add(made)
+                return made
+
+            raw.cursor_factory = cursor
+        return raw
 
     async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
         """Run one statement. ValueError: several statements, or a write in a read transaction."""
@@ -134,9 +151,18 @@ class Transaction:
 
     def end(self, why: str | None = None) -> None:
         """No more statements; `why` is for the error of who tries."""
+        self.close_cursors()
         self._open = False
         if why is not None:
             self._why_ended = why
+
+    def close_cursors(self) -> None:
+        """Before COMMIT or ROLLBACK, which end a snapshot that no statement is using any more."""
+        if self._cursors is not None:
+            self._engine.raw.cursor_factory = apsw.Cursor
+            for cursor in self._cursors:
+                cursor.close(True)
+            self._cursors = None
 
     def check_ended(self) -> None:
         """DatabaseClosedError if it was ended from outside, or by SQLite."""

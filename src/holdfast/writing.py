@@ -127,6 +127,7 @@ class Writing:
         if touched and database.triggers.before_commit(self._transaction, touched):
             # What that wrote went to tables that were written before.
             main.take_touched()
+        self._transaction.close_cursors()
         main.raw.execute("COMMIT")
         self._transaction.committed = True
         return touched

@@ -418,7 +418,61 @@ async def test_the_raw_connection_takes_part(db: Database) -> None:
     await changes.aclose()  # type: ignore[attr-defined]
 
 
+async def test_a_cursor_that_is_left_in_the_middle_ends_with_its_transaction(db: Database) -> None:
+    """It would keep its snapshot, which nothing protects any more, and all that come after it."""
+    await db.execute_many("INSERT INTO t(v) VALUES(?)", [(n,) for n in range(100)])
+    async with db.read_transaction() as tx:
+        read = tx.connection.execute("SELECT v FROM t")
+        assert next(read) == (0,)
+    async with db.write_transaction() as tx:
+        await tx.execute("DELETE FROM t WHERE id = 2")
+        written = tx.connection.cursor().execute("SELECT v FROM t")
+        assert next(written) == (0,)
+        returned = tx.connection.execute("INSERT INTO t(v) VALUES(1), (2) RETURNING v")
+        assert next(returned) == (1,)
+    for cursor in (read, written, returned):
+        with pytest.raises(apsw.CursorClosedError):
+            next(cursor)
+    with pytest.raises(ZeroDivisionError):
+        async with db.write_transaction() as tx:
+            left = tx.connection.execute("SELECT v FROM t")
+            assert next(left) == (0,)
+            1 / 0  # noqa: B018
+    assert db._main.raw.txn_state("main") == apsw.SQLITE_TXN_NONE
+    async with db.read_transaction() as tx:
+        assert await tx.fetch_value("SELECT count(*) FROM t") == 101
+
+
 # -- changes --------------------------------------------------------------------------------------
+
+
+async def test_changes_leaves_out_the_tables_of_virtual_tables(db: Database) -> None:
+    await db.execute("CREATE VIRTUAL TABLE texts USING fts5(x)")
+    await db.execute("CREATE TABLE texts_of_mine(x)")
+    changes, mine = db.changes(), db.changes(["Texts_Of_Mine"])
+    first, only = (asyncio.ensure_future(next_of(each)) for each in (changes, mine))
+    await asyncio.sleep(0)
+    await db.execute("INSERT INTO texts VALUES('a')")
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO texts VALUES('b')")
+        await tx.execute("INSERT INTO texts_of_mine VALUES('b')")
+    assert await first == TableChange(frozenset({"texts"}), False)
+    assert await next_of(changes) == TableChange(frozenset({"texts", "texts_of_mine"}), False)
+    # Names are SQL's: their case is no matter.
+    assert await only == TableChange(frozenset({"texts_of_mine"}), False)
+    for each in (changes, mine):
+        await each.aclose()  # type: ignore[attr-defined]
+
+
+async def test_vacuum_is_nobody_elses_commit(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[object] = []
+    db._announcements.subscribe(lambda announcement: found.append(announcement.doubtful))
+    monkeypatch.setattr("holdfast.database.LOOKOUT", 0.01)
+    look_out = db._start(db._look_out())
+    await db.execute("VACUUM")
+    await asyncio.sleep(0.1)
+    look_out.cancel()
+    assert False not in found
 
 
 async def test_changes_names_what_each_transaction_wrote(db: Database) -> None:

@@ -360,6 +360,53 @@ def test_a_wal_that_vanished_drops_every_cached_page(
     assert b.read("SELECT v FROM t") == [(9,)]
 
 
+@pytest.mark.parametrize("cut", range(1, 32))
+def test_a_tab_that_dies_of_a_restart_takes_no_later_commit_with_it(
+    clients: tuple[Client, Client], files: Disk, cut: int
+) -> None:
+    """Half a header may have the old salts; and SQLite takes a WAL below it for an empty one."""
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
+    assert b.read("SELECT count(*) FROM t") == [(1,)]
+    a.checkpoint()
+
+    def fault(what: str, name: str, n: int) -> int | None:
+        if (what, name, n) != ("write", "x.db-wal", 32):
+            return None
+        a.tab.process.dead = True
+        return cut
+
+    files.fault = fault
+    with pytest.raises(apsw.Error):
+        a.write("UPDATE t SET v = 2", level=EXCLUSIVE)
+    files.fault = lambda *_: None
+    a.die()
+    assert b.read("SELECT id, length(v) FROM t") == [(1, 20000)]
+    b.write("INSERT INTO t VALUES(2, 2)")
+    assert Client(library=b.tab.library, disk=files).read("SELECT id FROM t") == [(1,), (2,)]
+
+
+def test_a_snapshot_that_was_left_open_reads_no_later_file(
+    clients: tuple[Client, Client], files: Disk
+) -> None:
+    """Its lease is gone, so others have moved what it would read."""
+    a, b = clients
+    a.write(*(f"INSERT INTO t VALUES({n}, zeroblob(3000))" for n in range(60)))
+    a.connection.execute("PRAGMA cache_size = 2")
+    a.tab.level(READ)
+    a.catch_up()
+    left = a.connection.execute("SELECT v FROM t")
+    assert left.fetchone() == (bytes(3000),)
+    a.tab.level(NONE)
+    b.checkpoint()
+    b.write("UPDATE t SET v = 1", level=EXCLUSIVE)
+    b.write("INSERT INTO t VALUES(1000, randomblob(300000))")
+    with pytest.raises(apsw.MisuseError):
+        a.read("SELECT count(*) FROM t")
+    left.close(True)
+    assert a.read("SELECT count(*) FROM t") == [(61,)]
+
+
 def test_a_full_disk_rolls_back_and_keeps_everything(
     clients: tuple[Client, Client], files: Disk
 ) -> None:

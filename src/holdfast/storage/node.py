@@ -307,7 +307,13 @@ class Node:
 
     def catch_up(self, connection: Connection) -> None:
         """Before a transaction, under its lease: see what others committed."""
-        connection.raw.file_control("main", CATCH_UP, self._frames_at)
+        try:
+            connection.raw.file_control("main", CATCH_UP, self._frames_at)
+        except apsw.MisuseError as error:
+            raise DatabaseBusyError(
+                f"a cursor or blob of a raw connection of {self.name!r} is still open after its "
+                "transaction; close it"
+            ) from error
 
     @property
     def frames(self) -> int:

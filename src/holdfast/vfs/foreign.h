@@ -15,7 +15,6 @@
 ** Formats: sqlite.org/fileformat2.html, sections 1.3 and 4.1.
 */
 #define DB_HEADER 100
-#define WAL_MAGIC 0x377f0682u  /* checksums of little-endian words */
 
 /* What a database header has at these offsets. */
 enum {
@@ -47,11 +46,10 @@ static int wal_is_foreign(const Node *node) {
   int commits = 0, page_1 = 0, fits = 0, n, size;
   n = host.read(node->file[FILE_WAL], wal, WAL_HEADER, 0);
   if (n < 0) return HOST_ERROR;
-  /* A WAL without a sound header is one without frames. The VFS runs on
-  ** little-endian machines only, and so do its checksums. */
-  if (n < WAL_HEADER || get32(wal) != WAL_MAGIC) return 0;
-  checksum(wal, WAL_HEADER - 8, 0, sum);
-  if (sum[0] != get32(wal + 24) || sum[1] != get32(wal + 28)) return 0;
+  /* A WAL without a sound header is one without frames. */
+  if (n < WAL_HEADER || !wal_header_is_sound(wal)) return 0;
+  sum[0] = get32(wal + 24);
+  sum[1] = get32(wal + 28);
   page_size = get32(wal + 8);
   if (page_size < 512 || page_size > 65536 || (page_size & (page_size - 1))) return 0;
   size = (int)page_size + FRAME_HEADER;

@@ -170,7 +170,11 @@ static int file_control(sqlite3_file *base, int op, void *argument) {
   Node *node = ((File *)base)->node;
   switch (op) {
     case HOLDFAST_FCNTL_CATCH_UP: {
-      int rc = catch_up(node);
+      int rc;
+      /* A statement that was left in the middle, after its transaction, keeps a
+      ** snapshot. Others may have checkpointed and restarted the WAL since. */
+      if (((File *)base)->shared >> FIRST_READER) return SQLITE_MISUSE;
+      rc = catch_up(node);
       if (rc == SQLITE_OK && argument) *(u32 *)argument = wal_index_frames(node);
       return rc;
     }

@@ -22,6 +22,7 @@ static struct {
 #define SHM_LOCKS 8
 #define LOCK_WRITE 0       /* SQLite's WAL_WRITE_LOCK */
 #define LOCK_CHECKPOINT 1  /* SQLite's WAL_CKPT_LOCK */
+#define FIRST_READER 3     /* SQLite's WAL_READ_LOCK(0): reading the database file alone */
 #define LOCK_READERS 4     /* first of the reader slots that a restart takes */
 #define WAL_HEADER 32
 #define FRAME_HEADER 24

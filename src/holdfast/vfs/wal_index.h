@@ -33,6 +33,16 @@ static void checksum(const u8 *data, int n, const u32 *in, u32 *out) {
   out[1] = b;
 }
 
+/* Whether a WAL's header is whole. The VFS runs on little-endian machines only,
+** and so do its checksums. */
+#define WAL_MAGIC 0x377f0682u  /* checksums of little-endian words */
+static int wal_header_is_sound(const u8 *header) {
+  u32 sum[2];
+  checksum(header, WAL_HEADER - 8, 0, sum);
+  return get32(header) == WAL_MAGIC && sum[0] == get32(header + 24) &&
+         sum[1] == get32(header + 28);
+}
+
 /* Enter frame `frame` (from 1) as holding page `page`. As SQLite's
 ** walIndexAppend: what a transaction that never committed left in the slots
 ** behind it is cleaned first. */
@@ -126,8 +136,11 @@ static int catch_up(Node *node) {
       return SQLITE_OK;
     }
     node->header_checked = 1;
+    /* A header that is not whole, with the old salts: whoever began the WAL anew
+    ** died of it. To SQLite that WAL is empty, and what is added behind its
+    ** frames would be lost to everybody who opens it. */
     if (memcmp(wal_header + 16, published->salt, 8) != 0 || published->big_endian ||
-        get32(wal_header + 8) != page_size) {
+        get32(wal_header + 8) != page_size || !wal_header_is_sound(wal_header)) {
       index_reset(node);
       return SQLITE_OK;
     }
