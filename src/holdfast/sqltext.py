@@ -88,7 +88,8 @@ def json_real(value: str) -> str:
     """A REAL as JSON that reads back to the same bits; infinities as 9e999, which JSON allows.
 
     The text that SQLite gives by itself is the short one, and enough unless it reads back to
-    something else; 18 digits always are. (-0.0 becomes 0.0: no SQL can tell them apart.)
+    something else; 18 digits always are. (-0.0 becomes 0.0: only the functions of
+    SQLITE_ENABLE_MATH_FUNCTIONS tell them apart, and without those no program could write.)
     """
     return (
         f"CASE WHEN CAST({value}||'' AS REAL)={value} THEN {value}||'' "

@@ -48,6 +48,21 @@ class DiffRecord:
     previous_id: str | None = None
     """The id before an UPDATE that changed it, else None."""
 
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The recorded columns that differ, in type or value; of an INSERT or a DELETE all."""
+        values, previous = self.values, self.previous
+        if values is None or previous is None:
+            return tuple(values or previous or ())
+        return tuple(
+            name for name, value in values.items() if not _same(value, previous.get(name))
+        )
+
+
+def _same(one: SQLiteValue, other: SQLiteValue) -> bool:
+    # What Python takes for equal, as 1 and 1.0, SQLite stores as two things.
+    return one.__class__ is other.__class__ and one == other
+
 
 def read_diff(rows: Iterable[Row], origin: str) -> list[DiffRecord]:
     """The records of a destination, rows of `COLUMNS` in order, as seen by connection `origin`."""

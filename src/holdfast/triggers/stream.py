@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from ..errors import BacklogExceededError, DatabaseClosedError
+from ..errors import BacklogExceededError, DatabaseClosedError, NestedTransactionError
+from ..transactions import write_transactions
 from .inbox import Inbox
 from .records import COLUMNS, DiffRecord, read_diff
 from .trigger import DiffTrigger
@@ -46,4 +48,10 @@ async def stream(
             raise
     finally:
         inbox.stop()
-        await trigger.dispose()
+        try:
+            await trigger.dispose()
+        except NestedTransactionError:
+            # Left from inside a write transaction, which has to end first.
+            context = contextvars.copy_context()
+            context.run(write_transactions.set, ())
+            context.run(database._start, trigger.dispose())

@@ -18,6 +18,7 @@ from holdfast import (
     DiffContext,
     DiffOperation,
     DiffRecord,
+    NestedTransactionError,
     SourceDroppedError,
     UnknownSourceError,
 )
@@ -61,6 +62,24 @@ async def test_typed_records(db: Database) -> None:
         assert abs(record.timestamp - datetime.now(UTC)) < timedelta(seconds=5)
     await batches.aclose()
     assert await leftovers(db) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "previous", "changed"),
+    [
+        ({"a": 1, "b": b"x"}, {"a": 1, "b": b"x"}, ()),
+        ({"a": 2, "b": None}, {"a": 1, "b": ""}, ("a", "b")),
+        ({"a": 1, "b": "1"}, {"a": 1.0, "b": b"1"}, ("a", "b")),
+        ({"a": 1, "b": 2}, None, ("a", "b")),
+        (None, {"a": 1, "b": 2}, ("a", "b")),
+        ({}, {}, ()),
+    ],
+)
+def test_what_changed(values: Any, previous: Any, changed: tuple[str, ...]) -> None:
+    """What SQLite stores as another thing is another thing."""
+    now = datetime.now(UTC)
+    record = DiffRecord(1, DiffOperation.UPDATE, "k", now, values, previous, None, False)
+    assert record.changed == changed
 
 
 async def test_b13_transactions_and_writers_are_told_apart(open_file: Open, tmp_path: Path) -> None:
@@ -193,6 +212,24 @@ async def test_a_cancelled_loop_disposes(db: Database) -> None:
     assert await leftovers(db) == []
     with pytest.raises(StopAsyncIteration):
         await anext(batches)
+
+
+async def test_asking_inside_a_transaction_is_an_error(db: Database) -> None:
+    """It would wait for changes that nobody can make meanwhile; and nothing is left of it."""
+    batches = db.triggers.diffs("lists")
+    first = await listening(db, batches)
+    await db.execute("INSERT INTO lists(id) VALUES ('a')")
+    assert len(await first) == 1
+    async with db.write_transaction() as tx, asyncio.timeout(5):
+        with pytest.raises(NestedTransactionError, match="would wait"):
+            await anext(batches)
+        await tx.execute("INSERT INTO lists(id) VALUES ('b')")
+
+    async def gone() -> bool:
+        return not await leftovers(db)
+
+    await eventually(gone)
+    assert await db.fetch_value("SELECT count(*) FROM lists") == 2
 
 
 async def test_closing_ends_the_loop(tmp_path: Path) -> None:

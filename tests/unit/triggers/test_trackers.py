@@ -217,6 +217,41 @@ async def test_p6_its_own_changes_come_in_the_next_call(db: Database, recorder: 
     assert len(recorder.calls) == 3
 
 
+async def test_p6_a_handler_that_always_writes_keeps_nobody_out(
+    a: Database, b: Database, recorder: Recorder
+) -> None:
+    """Its calls follow each other for as long as it writes, and each is a transaction that ends."""
+    await insert(a, "own", "other")
+
+    async def handler(ctx: DiffContext) -> None:
+        await ctx.transaction.execute("UPDATE lists SET n = ifnull(n, 0) + 1 WHERE id = 'own'")
+        await recorder(ctx)
+
+    tracker = await a.triggers.track_table_diff("lists", handler, throttle=0)
+    await b.execute("UPDATE lists SET x = 1 WHERE id = 'other'")
+    await recorder.until_seen(20)
+    await b.execute("UPDATE lists SET x = 2 WHERE id = 'other'")
+    await recorder.until(lambda: recorder.seen.count(("UPDATE", "other")) == 2)
+    async with asyncio.timeout(5):
+        await tracker.stop()
+    assert all(len(call) <= 2 for call in recorder.calls)
+    assert await leftovers(a) == []
+
+
+async def test_p6_a_handler_that_settles_its_source_ends(db: Database, recorder: Recorder) -> None:
+    async def handler(ctx: DiffContext) -> None:
+        await ctx.transaction.execute(
+            "UPDATE lists SET name = upper(name) WHERE name <> upper(name)"
+        )
+        await recorder(ctx)
+
+    tracker = await db.triggers.track_table_diff("lists", handler, throttle=0)
+    await db.execute("INSERT INTO lists(id, name) VALUES ('a', 'x'), ('b', 'Y')")
+    await recorder.until_seen(3)
+    await tracker.stop()
+    assert recorder.calls == [[("INSERT", "a"), ("INSERT", "b")], [("UPDATE", "a")]]
+
+
 async def test_p7_bursts_are_coalesced_and_nothing_is_lost(
     a: Database, b: Database, recorder: Recorder
 ) -> None:
@@ -368,15 +403,46 @@ async def test_b6_errors_are_logged_when_nobody_asks(
 
 
 async def test_a_transaction_by_mistake_is_an_error(db: Database, recorder: Recorder) -> None:
+    """Each of these would wait for the handler that it is called in."""
+    mistakes: list[Any] = [
+        lambda: db.execute(INSERT, ("b",)),
+        lambda: asyncio.create_task(db.execute(INSERT, ("b",))),  # type: ignore[arg-type]
+        lambda: db.write_transaction().__aenter__(),
+        lambda: db.fetch_all("SELECT 1"),
+        lambda: db.triggers.create_diff_trigger("lists", "d"),
+        lambda: anext(db.triggers.diffs("lists")),
+        lambda: db.triggers.track_table_diff("lists", recorder),
+        lambda: db.close(),
+    ]
+
     async def handler(ctx: DiffContext) -> None:
-        if not recorder.errors:
-            await asyncio.create_task(db.execute(INSERT, ("b",)))  # type: ignore[arg-type]
+        if len(recorder.errors) == len(recorder.calls):
+            await mistakes[len(recorder.errors)]()
         await recorder(ctx)
 
     await db.triggers.track_table_diff("lists", handler, on_error=recorder.on_error)
+    for number in range(len(mistakes)):
+        await insert(db, str(number))
+        await recorder.until_seen(number + 1)
+    assert [type(error) for error in recorder.errors] == [NestedTransactionError] * len(mistakes)
+    assert all("ctx.transaction" in str(error) for error in recorder.errors)
+    assert len(db.triggers._live) == 1
+
+
+async def test_a_cancelled_tracker_delivers_no_more(db: Database, recorder: Recorder) -> None:
+    """As by a shutdown that cancels every task; stop() still disposes."""
+    recorder.gate = asyncio.Event()
+    tracker = await db.triggers.track_table_diff("lists", recorder)
     await insert(db, "a")
-    assert await recorder.until_seen(1) == [("INSERT", "a")]
-    assert [type(error) for error in recorder.errors] == [NestedTransactionError]
+    await recorder.entered.wait()
+    assert tracker._task is not None
+    tracker._task.cancel()
+    await asyncio.wait({tracker._task})
+    await insert(db, "b")
+    kept = await db.fetch_all(f"SELECT id FROM {tracker.destination}")
+    assert [row["id"] for row in kept] == ["a", "b"], "nothing was handled, so nothing is removed"
+    await tracker.stop()
+    assert recorder.calls == [] and await leftovers(db) == []
 
 
 async def test_a_context_is_over_when_its_handler_is(db: Database, recorder: Recorder) -> None:
