@@ -99,7 +99,7 @@ class Statements:
         self._known: dict[str, Statement] = {}
         self._actions: list[tuple[int, str | None, str | None, str | None]] | None = None
         self._ddl = False
-        # Whether this connection ever made a temporary table, view or trigger.
+        # Whether this connection ever made a temporary table, view or trigger, which readers lack.
         self.made_temporary = False
         # One authorizer for good: setting it anew would expire every prepared statement.
         connection.authorizer = self._authorize
@@ -133,7 +133,7 @@ class Statements:
         return ddl
 
     def _authorize(
-        self, action: int, one: str | None, two: str | None, _db: str | None, within: str | None
+        self, action: int, one: str | None, two: str | None, db: str | None, within: str | None
     ) -> int:
         if self._actions is not None:
             self._actions.append((action, one, two, within))
@@ -143,7 +143,9 @@ class Statements:
             return apsw.SQLITE_DENY  # on the raw connection; but readers are made "query_only"
         if action in _DDL_ACTIONS:
             self._ddl = True
-            self.made_temporary = self.made_temporary or action in _CREATE_TEMPORARY
+            # CREATE TABLE temp.t is not told as one of those: only the word TEMP makes it such.
+            if db == "temp" or action in _CREATE_TEMPORARY:
+                self.made_temporary = True
         return apsw.SQLITE_OK
 
     def _prepare(self, sql: str) -> tuple[str, bool, bool, bool]:

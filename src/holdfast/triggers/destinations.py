@@ -73,9 +73,8 @@ class Destinations:
         stamped = False
         destinations = self.seen_by(tx)
         self._others |= touched.keys() - destinations
-        for destination in destinations & touched.keys():
-            first = touched[destination]
-            if first is None:
+        for destination, first in touched.items():
+            if first is None or destination not in destinations:
                 continue
             place = "temp" if destination in self.temporary else "main"
             if place == "temp" and not _exists(tx, place, destination):

@@ -18,6 +18,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..errors import DatabaseClosedError
 from ..schema import next_tx_id
 from ..transactions import Transaction
 from .destinations import Destinations
@@ -64,7 +65,8 @@ class TriggerManager:
         self._persist_default = persist_default
         self._live: dict[str, DiffTrigger] = {}
         self._releases: dict[str, Callable[[], Awaitable[None]]] = {}
-        self._trackers: set[DiffTracker] = set()
+        # In the order in which they were made.
+        self._trackers: dict[DiffTracker, None] = {}
         self._destinations = Destinations(database)
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -149,9 +151,9 @@ class TriggerManager:
             on_change,
             on_error,
             throttle,
-            on_end=self._trackers.discard,
+            on_end=lambda ended: self._trackers.pop(ended, None),
         )
-        self._trackers.add(tracker)
+        self._trackers[tracker] = None
         if transaction is None:
             tracker.start()
         else:
@@ -206,6 +208,8 @@ class TriggerManager:
         hold_id = f"{database._hold_prefix}{uuid.uuid4().hex}"
         if options.persist:
             self._releases[hold_id] = await self._holds.obtain_hold(hold_id)
+        made: tuple[DiffTrigger, Source] | None = None
+        tx = transaction
         try:
             if transaction is None:
                 async with database.write_transaction() as tx:
@@ -216,9 +220,13 @@ class TriggerManager:
                 transaction.on_rollback(made[0].finish)
         except BaseException as error:
             try:
-                await asyncio.shield(self._give_up(hold_id))
+                if made is not None and tx is not None and tx.committed:
+                    # Cancelled between the commit and here: nobody else knows that it is there.
+                    await asyncio.shield(database._start(made[0].dispose()))
+                else:
+                    await asyncio.shield(self._give_up(hold_id))
             except Exception as also:
-                error.add_note(f"its hold could not be released either: {also!r}")
+                error.add_note(f"what was made could not be undone either: {also!r}")
             raise
         return made
 
@@ -280,6 +288,8 @@ class TriggerManager:
                 try:
                     async with tx.savepoint():
                         drop(tx, record)
+                except DatabaseClosedError:
+                    raise
                 except Exception:
                     # It must not keep the others from going.
                     logger.exception("what %r left could not be dropped", record)
@@ -349,6 +359,8 @@ class TriggerManager:
                 held = await self._holds.held() if strangers else frozenset()
                 if not all(self._is_held(record, held) for record in strangers):
                     await self.sweep()
+            except DatabaseClosedError:
+                return
             except Exception:
                 logger.exception("orphaned triggers of %r could not be swept", self._database)
 

@@ -54,9 +54,7 @@ class DiffRecord:
         values, previous = self.values, self.previous
         if values is None or previous is None:
             return tuple(values or previous or ())
-        return tuple(
-            name for name, value in values.items() if not _same(value, previous.get(name))
-        )
+        return tuple(name for name, value in values.items() if not _same(value, previous.get(name)))
 
 
 def _same(one: SQLiteValue, other: SQLiteValue) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from ..errors import BacklogExceededError, DatabaseClosedError, NestedTransactionError
+from ..errors import BacklogExceededError, DatabaseClosedError
 from ..transactions import write_transactions
 from .inbox import Inbox
 from .records import COLUMNS, DiffRecord, read_diff
@@ -48,10 +49,13 @@ async def stream(
             raise
     finally:
         inbox.stop()
-        try:
-            await trigger.dispose()
-        except NestedTransactionError:
-            # Left from inside a write transaction, which has to end first.
-            context = contextvars.copy_context()
-            context.run(write_transactions.set, ())
-            context.run(database._start, trigger.dispose())
+        # By a task of its own: whoever is cancelled again leaves it to that.
+        context = contextvars.copy_context()
+        inside = any(tx.owner is database and tx.is_open for tx in write_transactions.get())
+        context.run(write_transactions.set, ())
+        disposing = context.run(database._start, trigger.dispose())
+        # Left from inside a write transaction, that has to end first.
+        if not inside:
+            await asyncio.wait({disposing})
+            if not disposing.cancelled():
+                disposing.result()

@@ -8,6 +8,7 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from unittest import mock
 
 from simulated_opfs import Library
@@ -48,11 +49,14 @@ class Schedule:
         self.stops = choose.choice((0, 0, 2))
 
     def run(self) -> None:
-        with simulated_package(self.browser, self.checkpoint), self._no_errors_logged():
+        with self._package(), self._no_errors_logged():
             self.browser.loop.run(self._main())
             self.failures += [str(error) for error in self.browser.loop.errors]
         assert not self.failures, self.failures[0]
         self._check()
+
+    def _package(self) -> AbstractContextManager[None]:
+        return simulated_package(self.browser, self.checkpoint)
 
     async def _main(self) -> None:
         lives = [asyncio.ensure_future(self._slot()) for _ in range(TABS)]
@@ -109,11 +113,15 @@ class Schedule:
                     self._work(tab, first),
                 )
                 for database in {first: 0, second: 0}:
+                    self._before_close(tab, database)
                     await database.close()
         except Exception as error:
             if not tab.process.dead:
                 self.failures.append(f"{tab.name}: {error!r}")
                 raise
+
+    def _before_close(self, tab: SimulatedTab, database: Database) -> None:
+        """What can be said of a database that nobody uses any more."""
 
     async def _open(self, tab: SimulatedTab) -> Database:
         database = await holdfast.open(f"{tab.name}/x.db", storage="opfs")

@@ -13,8 +13,9 @@ import contextvars
 import heapq
 import itertools
 import random
+import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 from unittest import mock
 
@@ -78,6 +79,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         before = asyncio._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(finalizer=self._abandoned)
         asyncio._set_running_loop(self)
         self._running = True
         try:
@@ -90,6 +93,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
             self._running = False
             self._drop_tasks()
             asyncio._set_running_loop(before)
+            sys.set_asyncgen_hooks(*hooks)
 
     def _step(self) -> None:
         ready = [queue for queue in self._queues if queue.ready and not queue.stopped]
@@ -114,6 +118,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
         queue = handle._context.get(current) or self._outside  # type: ignore[attr-defined]
         if not queue.dead:
             queue.ready.append(handle)
+
+    def _abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
+        queue = current.get()
+        if self._running and not (queue and queue.dead):
+            self.create_task(generator.aclose())
 
     def _drop_tasks(self) -> None:
         # Of tabs that died: they would complain that nobody waits for them.

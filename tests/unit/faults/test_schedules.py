@@ -15,27 +15,44 @@ import holdfast
 from faults.browser import Browser, SimulatedTab
 from faults.disk import Disk
 from faults.schedule import Schedule, simulated_package
+from faults.trigger_schedule import TriggerSchedule
 
 QUICK = 12
 
 
-def run(library: Library, seed: int, shared: bool) -> Schedule:
-    schedule = Schedule(library, seed, shared=shared)
+def run(library: Library, seed: int, shared: bool, kind: type[Schedule] = Schedule) -> Schedule:
+    schedule = kind(library, seed, shared=shared)
     try:
         schedule.run()
     except Exception as error:
+        test = "triggers" if kind is TriggerSchedule else "any_order"
         mode = "shared" if shared else "exclusive"
-        raise AssertionError(f"replay it with: -k {mode} --seed={seed}\n{error}") from error
+        raise AssertionError(
+            f"replay it with: -k '{test} and {mode}' --seed={seed}\n{error}"
+        ) from error
     return schedule
+
+
+def seeds(request: pytest.FixtureRequest) -> list[int]:
+    seed = request.config.getoption("--seed")
+    count = request.config.getoption("--schedules")
+    return list(range(QUICK if count is None else count)) if seed is None else [seed]
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
 def test_any_order(library: Library, request: pytest.FixtureRequest, shared: bool) -> None:
     """No lost update, no dirty, stale or non-repeatable read; nobody waits for ever."""
-    seed = request.config.getoption("--seed")
-    count = request.config.getoption("--schedules")
-    for each in range(QUICK if count is None else count) if seed is None else [seed]:
-        run(library, each, shared)
+    for seed in seeds(request):
+        run(library, seed, shared)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
+def test_triggers_in_any_order(
+    library: Library, request: pytest.FixtureRequest, shared: bool
+) -> None:
+    """Tabs create, consume, dispose, sweep, change the schema and die; see consumers.py."""
+    for seed in seeds(request):
+        run(library, seed, shared, TriggerSchedule)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])

@@ -114,6 +114,29 @@ async def test_p8_a_temporary_trigger_misses_what_others_write(a: Database, b: D
         assert [row[0] for row in await a.fetch_all("SELECT id FROM everybodys")] == ["b", "a"]
 
 
+async def test_p8_a_temporary_trigger_is_found_beside_a_transaction(
+    db: Database, recorder: Recorder
+) -> None:
+    """Readers, which are used then, have no temporary tables."""
+    batches = db.triggers.diffs("lists", persist=False)
+    waiting = asyncio.ensure_future(anext(batches))
+
+    async def made() -> bool:
+        return bool(db.triggers._live)
+
+    await eventually(made)
+    async with await db.triggers.track_table_diff(
+        "lists", recorder, persist=False, on_error=recorder.on_error
+    ):
+        await db.execute("INSERT INTO lists(id) VALUES ('a')")
+        async with db.write_transaction():
+            await asyncio.sleep(0.05)
+        assert await recorder.until_seen(1) == [("INSERT", "a")]
+        assert [record.id for record in await waiting] == ["a"]
+    assert recorder.errors == []
+    await batches.aclose()
+
+
 async def test_temporary_triggers_spare_the_sequences_of_main(db: Database) -> None:
     await db.execute("CREATE TABLE t(k INTEGER PRIMARY KEY AUTOINCREMENT)")
     async with await db.triggers.create_diff_trigger("t", "d", persist=False):
@@ -191,7 +214,7 @@ async def test_p5_rolled_back_by_the_caller(
             tracker = await triggers.track_table_diff("lists", recorder, transaction=tx)
             raise ZeroDivisionError
     assert trigger.gone and holds.log == ["granted"] * 2 + ["released"] * 2
-    assert triggers._trackers == set()
+    assert not triggers._trackers
     assert await leftovers(held_db) == []
     await trigger.dispose()
     await tracker.stop()
@@ -404,6 +427,30 @@ async def test_a_cancelled_creation_leaves_nothing(held_db: Database, holds: Hol
         await task
     assert holds.log == ["granted", "released"]
     assert await leftovers(held_db) == []
+
+
+@pytest.mark.parametrize("persist", [True, False])
+async def test_a_creation_that_is_cancelled_after_its_commit_leaves_nothing(
+    db: Database, persist: bool
+) -> None:
+    committed = asyncio.Event()
+
+    async def before(tx: Transaction) -> None:
+        async def wait() -> None:
+            committed.set()
+            await asyncio.sleep(0.02)
+
+        tx.on_commit(wait)
+
+    task = asyncio.create_task(
+        db.triggers.create_diff_trigger("lists", "d", before_create=before, persist=persist)
+    )
+    await committed.wait()
+    assert len(await leftovers(db)) > 0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await leftovers(db) == [] and not db.triggers._live
 
 
 async def test_b2_a_destination_that_exists_is_left_alone(db: Database) -> None:

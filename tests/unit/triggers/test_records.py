@@ -232,6 +232,21 @@ async def test_asking_inside_a_transaction_is_an_error(db: Database) -> None:
     assert await db.fetch_value("SELECT count(*) FROM lists") == 2
 
 
+async def test_a_loop_that_is_cancelled_twice_disposes(db: Database) -> None:
+    task = await listening(db, db.triggers.diffs("lists"))
+    async with db.write_transaction():
+        # It cannot drop anything as long as this is open.
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.02)
+        assert task.cancelled()
+
+    async def gone() -> bool:
+        return not await leftovers(db)
+
+    await eventually(gone)
+
+
 async def test_closing_ends_the_loop(tmp_path: Path) -> None:
     db = await holdfast.open(str(tmp_path / "a.db"), schema=SCHEMA)
     batches = db.triggers.diffs("lists")
