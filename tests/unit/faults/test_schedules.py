@@ -18,6 +18,7 @@ from faults.schedule import Schedule, simulated_package
 from faults.trigger_schedule import TriggerSchedule
 
 QUICK = 12
+QUICK_TRIGGERS = 6
 
 
 def run(library: Library, seed: int, shared: bool, kind: type[Schedule] = Schedule) -> Schedule:
@@ -33,16 +34,16 @@ def run(library: Library, seed: int, shared: bool, kind: type[Schedule] = Schedu
     return schedule
 
 
-def seeds(request: pytest.FixtureRequest) -> list[int]:
+def seeds(request: pytest.FixtureRequest, quick: int) -> list[int]:
     seed = request.config.getoption("--seed")
     count = request.config.getoption("--schedules")
-    return list(range(QUICK if count is None else count)) if seed is None else [seed]
+    return list(range(quick if count is None else count)) if seed is None else [seed]
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
 def test_any_order(library: Library, request: pytest.FixtureRequest, shared: bool) -> None:
     """No lost update, no dirty, stale or non-repeatable read; nobody waits for ever."""
-    for seed in seeds(request):
+    for seed in seeds(request, QUICK):
         run(library, seed, shared)
 
 
@@ -51,13 +52,16 @@ def test_triggers_in_any_order(
     library: Library, request: pytest.FixtureRequest, shared: bool
 ) -> None:
     """Tabs create, consume, dispose, sweep, change the schema and die; see consumers.py."""
-    for seed in seeds(request):
+    for seed in seeds(request, QUICK_TRIGGERS):
         run(library, seed, shared, TriggerSchedule)
 
 
+@pytest.mark.parametrize("kind", [Schedule, TriggerSchedule])
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
-def test_a_seed_is_the_same_schedule_each_time(library: Library, shared: bool) -> None:
-    first, second = (run(library, 7, shared) for _ in range(2))
+def test_a_seed_is_the_same_schedule_each_time(
+    library: Library, shared: bool, kind: type[Schedule]
+) -> None:
+    first, second = (run(library, 7, shared, kind) for _ in range(2))
     assert first.history == second.history
     assert [change[:3] for change in first.disk.journal] == [
         change[:3] for change in second.disk.journal
