@@ -177,7 +177,7 @@ def discards_untold() -> Patch:
 
 
 def without_stamps() -> Patch:
-    return mock.patch.object(destinations.Destinations, "stamp", lambda self, tx, touched: False)
+    return mock.patch.object(destinations.Destinations, "stamp", return_value=False)
 
 
 def late_stamps() -> Patch:
@@ -197,7 +197,7 @@ def readers_for_temporary_tables() -> Patch:
 
 
 def drops_unnoticed() -> Patch:
-    return mock.patch.object(trigger.DiffTrigger, "is_sound", lambda self, names: True)
+    return mock.patch.object(trigger.DiffTrigger, "is_sound", return_value=True)
 
 
 def two_at_a_time() -> Patch:
