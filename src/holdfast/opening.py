@@ -54,8 +54,14 @@ class open:
             raise TypeError(
                 f"hold_manager must be a TriggerHoldManager, not {type(hold_manager).__name__}"
             )
+        if not isinstance(synchronous, str):
+            raise TypeError(f"synchronous must be a str, not {type(synchronous).__name__}")
         if synchronous not in ("full", "normal"):
             raise ValueError(f'synchronous must be "full" or "normal", not {synchronous!r}')
+        if not isinstance(busy_timeout, int | float):
+            raise TypeError(
+                f"busy_timeout must be a number of seconds, not {type(busy_timeout).__name__}"
+            )
         if not busy_timeout >= 0:
             raise ValueError(f"busy_timeout must be 0 or more seconds, not {busy_timeout!r}")
         self._name = name

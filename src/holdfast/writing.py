@@ -29,11 +29,12 @@ class Writing:
     own: holdfast's own, allowed while the database is closing.
     """
 
-    __slots__ = ("_database", "_left", "_outer", "_own", "_transaction")
+    __slots__ = ("_database", "_entered", "_left", "_outer", "_own", "_transaction")
 
     def __init__(self, database: Database, own: bool = False) -> None:
         self._database = database
         self._own = own
+        self._entered = False
         self._left = False
         self._transaction: Transaction
         self._outer: tuple[Transaction, ...]
@@ -41,6 +42,9 @@ class Writing:
     async def __aenter__(self) -> Transaction:
         database = self._database
         database._check_open(self._own)
+        if self._entered:
+            raise RuntimeError("a write transaction is entered once; call write_transaction() anew")
+        self._entered = True
         waits = database._storage.write_waits()
         if not waits:
             await database._let_others_go()

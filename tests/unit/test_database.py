@@ -21,6 +21,7 @@ from holdfast import (
     TableChange,
 )
 from holdfast.storage.file import FileStorage
+from holdfast.storage.opfs import OpfsStorage
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -361,6 +362,17 @@ async def test_a_cancelled_transaction_is_rolled_back_and_blocks_nobody(db: Data
             await each
     await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), 2)
     assert await db.fetch_all("SELECT id FROM t") == [(2,)]
+
+
+async def test_a_write_transaction_is_entered_once(db: Database) -> None:
+    transaction = db.write_transaction()
+    async with transaction as tx:
+        await tx.execute("INSERT INTO t VALUES(1, 1)")
+    with pytest.raises(RuntimeError, match="entered once"):
+        async with transaction:
+            pass
+    await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), 5)
+    assert await db.fetch_value("SELECT count(*) FROM t") == 2
 
 
 async def test_what_sqlite_rolls_back_takes_nothing_after_it(db: Database) -> None:
@@ -732,3 +744,56 @@ async def test_a_process_that_dies_while_a_database_opens(
     monkeypatch.setattr(FileStorage, "begin_write_now", begin_write_now)
     await database.close()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("storage", None, TypeError),
+        ("storage", "disk", ValueError),
+        ("synchronous", 2, TypeError),
+        ("synchronous", "off", ValueError),
+        ("busy_timeout", "10", TypeError),
+        ("busy_timeout", float("nan"), ValueError),
+        ("schema", {}, TypeError),
+        ("persist_triggers", "no", TypeError),
+        ("hold_manager", object(), TypeError),
+    ],
+)
+async def test_a_bad_option_opens_nothing(
+    tmp_path: Path, path: str, option: str, value: object, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=option):
+        await holdfast.open(path, **{option: value})  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "/x", "x/", "a//b", ".", "..", "a/./b", "a/../b", "x-wal"])
+def test_a_name_that_no_database_in_a_browser_can_have(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        OpfsStorage(name, "full")
+
+
+@pytest.mark.parametrize("name", [":memory:", "a/\ud800"])
+def test_a_name_that_sqlite_would_take_for_something_else(name: str) -> None:
+    with pytest.raises(ValueError, match=r"memory|surrogate"):
+        OpfsStorage(name, "full")
+    assert OpfsStorage("a/:memory:", "full").name == "a/:memory:"
+
+
+async def test_of_two_hard_links_only_one_is_open(tmp_path: Path, path: str) -> None:
+    """SQLite finds a WAL by its database's name, so each would have one of its own."""
+    async with holdfast.open(path) as database:
+        await database.execute("CREATE TABLE t(v)")
+        link = tmp_path / "link.db"
+        link.hardlink_to(path)
+        with pytest.raises(StorageUnavailableError, match="hard link"):
+            await holdfast.open(str(link))
+        alias, symlink = tmp_path / "." / ".." / tmp_path.name / "a.db", tmp_path / "symlink.db"
+        symlink.symlink_to(path)
+        for each in (alias, symlink):
+            async with holdfast.open(str(each)) as other:
+                await other.execute("INSERT INTO t VALUES(1)")
+        assert await database.fetch_value("SELECT count(*) FROM t") == 2
+    async with holdfast.open(str(link)) as other:
+        assert await other.fetch_value("SELECT count(*) FROM t") == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pyodide.ffi import JsException, to_js
@@ -55,7 +56,8 @@ class DatabaseFiles:
         try:
             names = to_js([name, f"{name}-wal", f"{name}-journal"])
             if share:
-                numbers, shared = (await host().findFiles(path, names)).to_py()
+                finding = host().findFiles(path, names)
+                numbers, shared = (await _to_its_end(finding, _close_found)).to_py()
             else:
                 numbers, shared = (await host().nameFiles(path, names)).to_py(), False
         except JsException as error:
@@ -88,17 +90,8 @@ class DatabaseFiles:
             await asyncio.sleep(0.005)
 
     async def _open_once(self) -> None:
-        opening = asyncio.ensure_future(host().openFiles(self._numbers, self.shared))
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # JavaScript goes on, and what it opens would keep every other tab out.
-            while not opening.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([opening])
-            if opening.exception() is None:
-                self.close()
-            raise
+        opening = host().openFiles(self._numbers, self.shared)
+        await _to_its_end(opening, lambda _: self.close())
 
     def close(self) -> None:
         """Close the handles that are open: exclusive ones at once, shared ones by `closed`."""
@@ -143,6 +136,27 @@ class DatabaseFiles:
         """Take all bytes from all files, durably; the main file's first."""
         for number in self.numbers:
             host().empty(number)
+
+
+async def _to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
+    """What JavaScript answers. Whoever is cancelled waits for it all the same, and undoes it.
+
+    JavaScript goes on, and the handles that it opens would keep others out of the files.
+    """
+    going = asyncio.ensure_future(promise)
+    try:
+        return await asyncio.shield(going)
+    except asyncio.CancelledError:
+        while not going.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([going])
+        if going.exception() is None:
+            undo(going.result())
+        raise
+
+
+def _close_found(found: Any) -> None:
+    host().closeFiles(to_js(found.to_py()[0]))
 
 
 def check_available() -> None:

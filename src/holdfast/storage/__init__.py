@@ -49,6 +49,8 @@ def choose_store(storage: str, name: str) -> Store:
 
 def choose_kind(storage: str) -> str:
     """What `storage` stands for here. StorageUnavailableError: it is not to be had."""
+    if not isinstance(storage, str):
+        raise TypeError(f"storage must be a str, not {type(storage).__name__}")
     if storage not in KINDS:
         raise ValueError(f"storage must be one of {', '.join(KINDS)}, not {storage!r}")
     if storage == "memory":

@@ -52,6 +52,7 @@ class FileStorage(Storage):
 
     async def open(self) -> Connection:
         await self.store().discard()
+        self._check_links()
 
         def attempt() -> Connection:
             return self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
@@ -77,6 +78,27 @@ class FileStorage(Storage):
             _open.setdefault(self._identity, []).append(self)
         self._channel = FileChannel.open(self._identity, self._heard)
         return connection
+
+    def _check_links(self) -> None:
+        """StorageUnavailableError: it is open here by another hard link.
+
+        SQLite finds a WAL by the name of its database, so each would have one of its own.
+        """
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError:
+            return
+        folder, name = os.path.split(self.path)
+        with _open_lock:
+            paths = {other.path for other in _open.get((stat.st_dev, stat.st_ino), [])}
+        for path in paths - {self.path}:
+            other, other_name = os.path.split(path)
+            # A folder may be mounted twice.
+            if not (name == other_name and os.path.samefile(folder, other)):
+                raise StorageUnavailableError(
+                    f"{self.name!r} is a hard link of {path!r}, which is open; SQLite would damage "
+                    "a file that is written by two names. Open it by one of them"
+                )
 
     async def connect_reader(self) -> Connection:
         connection: Connection = await retry_while_busy(

@@ -94,6 +94,15 @@ def check_name(name: str) -> list[str]:
             f"{name!r} is no database name: it is one or more segments parted by '/', none of "
             "them empty, '.' or '..'"
         )
+    if name == ":memory:":
+        raise ValueError(
+            "':memory:' is no name of a file to SQLite; for a database that is gone with its "
+            'opener use storage="memory"'
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name!r} has a lone surrogate, which is no character") from None
     if segments[-1].endswith(("-wal", "-journal")):
         raise ValueError(
             f"{name!r} ends as the files that SQLite keeps beside a database; choose another name"

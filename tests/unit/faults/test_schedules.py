@@ -12,7 +12,7 @@ import pytest
 from simulated_opfs import Library
 
 import holdfast
-from faults.browser import Browser, SimulatedTab
+from faults.browser import CLOSED, Browser, SimulatedTab
 from faults.disk import Disk
 from faults.schedule import Schedule, simulated_package
 from faults.trigger_schedule import TriggerSchedule
@@ -175,3 +175,31 @@ def test_a_tab_that_closes_in_the_middle_of_anything_keeps_nothing(
             ended.append(browser.loop.run(main(browser, turns)))
             assert not browser.loop.errors
     assert {type(each) for each in ended} <= {type(None), holdfast.DatabaseClosedError}, ended
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
+def test_an_opening_that_is_cancelled_leaves_nothing_open(library: Library, shared: bool) -> None:
+    """JavaScript finds and opens the files all the same."""
+    cancelled = 0
+    for turns in range(0, 60, 2):
+        browser = Browser(library, Disk(), random.Random(turns), shared=shared)
+
+        async def main(browser: Browser, turns: int) -> bool:
+            tab = browser.tab()
+            opening = tab.run(opened(tab))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            if not opening.cancelled():
+                await tab.run(opening.result().close())
+            await asyncio.sleep(1)
+            assert not any(browser.held.values()), browser.held
+            left = [browser.names[n][1] for n in tab.files if library.host[n] is not CLOSED]
+            assert not left, left
+            return opening.cancelled()
+
+        with simulated_package(browser):
+            cancelled += browser.loop.run(main(browser, turns))
+            assert not browser.loop.errors
+    assert cancelled > 5
