@@ -50,6 +50,8 @@ class Connection:
         self.raw = connection
         self.statements = Statements(connection)
         self._take_changes = take_changes or HookedChanges(connection).take
+        # Where the temporary triggers of this connection put their records.
+        self.temporary_destinations: set[str] = set()
         self._columns: dict[Any, tuple[str, ...]] = {}
         self._unhooked: set[str] = set()
 

@@ -61,8 +61,7 @@ class Database:
         self._closing = False
         self._closed = asyncio.Event()
         self._close_done: asyncio.Future[None] | None = None
-        # The main connection belongs to one write transaction at a time.
-        self._turn = asyncio.Lock()
+        self._turn = storage.turn
         self._idle_readers: list[Connection] = []
         self._busy_readers: set[Connection] = set()
         self._open_transactions: set[Transaction] = set()
@@ -70,6 +69,8 @@ class Database:
         # Whether others announced something since the last look-out.
         self._heard = False
         self._tasks: set[asyncio.Task[None]] = set()
+        # Commits that are being made durable; nothing ends them.
+        self._commits: set[asyncio.Task[None]] = set()
         self.triggers = TriggerManager(self, hold_manager, persist_triggers)
         storage.on_announcement = self._remote_commit
 
@@ -174,6 +175,7 @@ class Database:
                 self._main.run("ROLLBACK")
                 self._check_open()
                 result = self._main.execute(self._main.statement(sql), params)
+                await self._commit(self._storage.settle(self._main))
                 # To the look-out, VACUUM looks as if somebody else had committed.
                 self._heard = True
             except apsw.FullError as error:
@@ -370,6 +372,24 @@ class Database:
                         Announcement(None, remote=True, ddl=False, doubtful=True)
                     )
 
+    async def _commit(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Wait until it has succeeded or failed, also if this task is cancelled meanwhile.
+
+        Cancelled, this raises CancelledError after it has succeeded.
+        """
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        task.result()
+        if cancelled is not None:
+            raise cancelled
+
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
@@ -452,7 +472,9 @@ class Database:
             for reader in (*self._idle_readers, *self._busy_readers):
                 reader.close()
             self._idle_readers.clear()
-            self._main.close()
+            if self._commits:
+                await asyncio.wait(self._commits)
+            self._storage.disconnect(self._main)
             await self._storage.close()
 
     async def __aenter__(self) -> Database:

@@ -88,6 +88,10 @@ async def databases(storage: str = "auto", *, folder: str | None = None) -> list
         from .storage.opfs_store import names
 
         return await names()
+    if kind == "indexeddb":
+        from .storage.indexeddb_store import names
+
+        return await names()
     from .storage import file_store
 
     return file_store.names(folder)

@@ -87,7 +87,8 @@ class Writing:
         try:
             if error is None:
                 transaction.check_ended()
-                touched = self._commit()
+                touched = self._prepare()
+                await self._commit()
             else:
                 self._explain(error)
         except apsw.FullError as full:
@@ -112,7 +113,9 @@ class Writing:
         touched: Touched = {}
         try:
             result = main.execute(statement, params)
-            touched = self._commit()
+            touched = self._prepare()
+            main.raw.execute("COMMIT")
+            transaction.committed = True
         except BaseException as error:
             self._explain(error)
             raise
@@ -125,16 +128,31 @@ class Writing:
                 database._start(run_callbacks(callbacks))
         return result
 
-    def _commit(self) -> Touched:
+    def _prepare(self) -> Touched:
+        """The last that is written in a transaction; what all of it wrote."""
         database, main = self._database, self._database._main
         touched = main.take_touched()
         if touched and database.triggers.before_commit(self._transaction, touched):
             # What that wrote went to tables that were written before.
             main.take_touched()
         self._transaction.close_cursors()
-        main.raw.execute("COMMIT")
-        self._transaction.committed = True
         return touched
+
+    async def _commit(self) -> None:
+        database, transaction = self._database, self._transaction
+        if database._storage.commits_at_once:
+            database._main.raw.execute("COMMIT")
+            transaction.committed = True
+            return
+        # While it is made durable, nobody may add to it, and close() may not take it back.
+        transaction.end()
+        database._open_transactions.discard(transaction)
+
+        async def commit() -> None:
+            await database._storage.commit(database._main)
+            transaction.committed = True
+
+        await database._commit(commit())
 
     def _leave(self) -> bool:
         """Give everything back, once; whether the schema changed."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from simulated_indexeddb import Origin, worker
 from simulated_opfs import Library
 
 from holdfast.vfs.build import build_native
@@ -35,6 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def thorough(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--thorough"))
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """This process is a worker of that origin, with IndexedDB."""
+    origin = Origin()
+    with worker(origin):
+        yield origin
 
 
 @pytest.fixture(scope="session")

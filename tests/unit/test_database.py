@@ -24,9 +24,12 @@ from holdfast.storage.file import FileStorage
 from holdfast.storage.opfs import OpfsStorage
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "indexeddb"])
 async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    database = await holdfast.open(str(tmp_path / "a.db"), storage=request.param)
+    if request.param == "indexeddb":
+        request.getfixturevalue("origin")
+    name = "a.db" if request.param == "indexeddb" else str(tmp_path / "a.db")
+    database = await holdfast.open(name, storage=request.param)
     await database.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     yield database
     await database.close()
@@ -620,6 +623,28 @@ async def test_closing_rolls_back_what_is_open(db: Database) -> None:
     for call in (lambda: db.execute("SELECT 1"), lambda: db.fetch_one("SELECT 1"), db.status):
         with pytest.raises(DatabaseClosedError, match="open it again"):
             await call()
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE temp.mine(v)", "CREATE TEMP TABLE mine(v)"])
+async def test_temporary_tables_are_read_where_they_are(db: Database, sql: str) -> None:
+    """Also while another task writes: other connections do not have them."""
+    async with db.write_transaction() as tx:
+        tx.connection.execute(sql)
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        async with db.write_transaction() as tx:
+            await tx.execute("INSERT INTO mine VALUES(1)")
+            begun.set()
+            await done.wait()
+
+    writing = asyncio.ensure_future(write())
+    await begun.wait()
+    reading = asyncio.ensure_future(db.fetch_value("SELECT v FROM mine"))
+    await asyncio.sleep(0)
+    done.set()
+    assert await reading == 1
+    await writing
 
 
 async def test_properties_and_status(db: Database) -> None:

@@ -202,6 +202,9 @@ def _refused(name: str, error: JsException) -> StorageUnavailableError:
 
 
 async def estimate() -> tuple[bool | None, int | None, int | None]:
-    """Whether the site's storage is persisted, the bytes it takes, the bytes it may take."""
+    """Whether the site's storage is persisted, the bytes it takes, the bytes it may take.
+
+    None for what the browser does not tell.
+    """
     persisted, usage, quota = await host().estimate()
     return persisted, usage, quota

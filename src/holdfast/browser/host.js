@@ -1,4 +1,4 @@
-// The JavaScript under holdfast: file handles for the VFS, locks, channels.
+// The JavaScript under holdfast: file handles for the VFS, IndexedDB, locks, channels.
 //
 // Python loads this file from its package data. Under a Content-Security-Policy without
 // 'unsafe-eval' a page serves it itself and loads it in the worker before Python imports holdfast
@@ -282,14 +282,132 @@ globalThis.holdfastHost ??= (() => {
     return gone;
   }
 
+  // -- IndexedDB ---------------------------------------------------------------------------------
+  //
+  // One IndexedDB database for each of SQLite's, named PREFIX and its name:
+  //
+  //     blocks   block number, from 0 without gaps -> ArrayBuffer of BLOCK bytes
+  //     about    "size" -> the size of the SQLite database in bytes
+  //
+  // The number of the format is the version of the IndexedDB database.
+
+  const PREFIX = "holdfast/";
+  const FORMAT = 1;
+  const BLOCK = 4096;
+  const AT_ONCE = 1024; // blocks that are read in one request
+
+  function done(request) {
+    return new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+  }
+
+  // An IDBDatabase; null where there is none and `create` is false.
+  function openBlocks(name, create) {
+    const request = indexedDB.open(PREFIX + name, FORMAT);
+    let missing = false;
+    request.onupgradeneeded = () => {
+      missing = !create;
+      if (missing) return request.transaction.abort();
+      request.result.createObjectStore("blocks");
+      request.result.createObjectStore("about");
+    };
+    return done(request).then(
+      (database) => {
+        // Whoever deletes it has found by its lock that nobody uses it.
+        database.onversionchange = () => database.close();
+        return database;
+      },
+      (error) => {
+        if (missing) return null;
+        throw error;
+      },
+    );
+  }
+
+  const sizeOf = async (database) =>
+    (await done(database.transaction("about").objectStore("about").get("size"))) ?? 0;
+
+  // The blocks from number `from` on, as one Uint8Array; empty at the end.
+  async function readBlocks(database, from) {
+    const range = IDBKeyRange.bound(from, from + AT_ONCE - 1);
+    const blocks = database.transaction("blocks").objectStore("blocks");
+    const found = await done(blocks.getAll(range));
+    const bytes = new Uint8Array(found.length * BLOCK);
+    found.forEach((block, i) => bytes.set(new Uint8Array(block), i * BLOCK));
+    return bytes;
+  }
+
+  // One transaction: the database gets `size`, loses the blocks from number `keep` on, and gets
+  // what `next()` gives, [Float64Array of numbers, Uint8Array of their blocks], until it gives
+  // undefined. Resolves when the transaction is complete; rejects when nothing of it remains.
+  function writeBlocks(database, size, keep, next, durability) {
+    return new Promise((resolve, reject) => {
+      const transaction = database.transaction(["blocks", "about"], "readwrite", { durability });
+      const blocks = transaction.objectStore("blocks");
+      let failure = null;
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(failure ?? transaction.error ?? new Error("aborted"));
+      transaction.objectStore("about").put(size, "size");
+      let last = blocks.delete(IDBKeyRange.lowerBound(keep));
+      const more = () => {
+        try {
+          const part = next();
+          if (!part) return transaction.commit?.();
+          const [numbers, bytes] = part;
+          numbers.forEach((number, i) => {
+            last = blocks.put(bytes.slice(i * BLOCK, (i + 1) * BLOCK).buffer, number);
+          });
+          last.onsuccess = more;
+        } catch (error) {
+          failure = error;
+          transaction.abort();
+        }
+      };
+      more();
+    });
+  }
+
+  async function namesOfBlocks() {
+    const names = [];
+    for (const { name } of await indexedDB.databases()) {
+      if (!name.startsWith(PREFIX)) continue;
+      const database = await openBlocks(name.slice(PREFIX.length), false);
+      if (!database) continue;
+      if (await sizeOf(database)) names.push(name.slice(PREFIX.length));
+      database.close();
+    }
+    return names;
+  }
+
+  // Whether there was one, with something in it.
+  async function deleteBlocks(name) {
+    const database = await openBlocks(name, false);
+    if (!database) return false;
+    const size = await sizeOf(database);
+    database.close();
+    await done(indexedDB.deleteDatabase(PREFIX + name));
+    return size > 0;
+  }
+
+  // What is missing here for IndexedDB; "" for nothing.
+  function missingForBlocks() {
+    if (!globalThis.isSecureContext) return "the page is not served by https or from localhost";
+    if (!globalThis.indexedDB) return "indexedDB does not exist";
+    if (!navigator.locks) return "navigator.locks does not exist";
+    return "";
+  }
+
   // Whether the site's data is never evicted; only a page may ask for that.
   async function persist() {
     return navigator.storage.persist ? navigator.storage.persist() : navigator.storage.persisted();
   }
 
+  // Each undefined where the browser does not tell (WebKitGTK has no estimate).
   async function estimate() {
-    const { usage, quota } = await navigator.storage.estimate();
-    return [await navigator.storage.persisted(), usage, quota];
+    const { usage, quota } = (await navigator.storage.estimate?.()) ?? {};
+    return [await navigator.storage.persisted?.(), usage, quota];
   }
 
   // Calls back `onAnswer(id, granted, error)`, once. A request lives under its id until it is
@@ -371,6 +489,13 @@ globalThis.holdfastHost ??= (() => {
     list,
     entriesOf,
     removeFiles,
+    openBlocks,
+    sizeOf,
+    readBlocks,
+    writeBlocks,
+    namesOfBlocks,
+    deleteBlocks,
+    missingForBlocks,
     persist,
     estimate,
     request,

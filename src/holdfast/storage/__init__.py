@@ -25,6 +25,10 @@ async def choose(storage: str, name: str, synchronous: str) -> Storage:
         from .opfs import OpfsStorage
 
         return OpfsStorage(name, synchronous)
+    if kind == "indexeddb":
+        from .indexeddb import IndexedDBStorage
+
+        return IndexedDBStorage(name, synchronous)
     from .file import FileStorage
 
     return FileStorage(name, synchronous)
@@ -42,6 +46,10 @@ def choose_store(storage: str, name: str) -> Store:
         from .opfs_store import OpfsStore
 
         return OpfsStore(name)
+    if kind == "indexeddb":
+        from .indexeddb_store import IndexedDBStore
+
+        return IndexedDBStore(name)
     from .file_store import FileStore
 
     return FileStore(name)
@@ -56,10 +64,8 @@ def choose_kind(storage: str) -> str:
     if storage == "memory":
         return "memory"
     in_browser = sys.platform == "emscripten"
-    if storage == "indexeddb":
-        raise StorageUnavailableError(
-            'storage="indexeddb" is not part of this version; use "opfs" in a dedicated worker'
-        )
+    if in_browser and storage == "indexeddb":
+        return "indexeddb"
     if in_browser and storage in ("auto", "opfs"):
         return "opfs"
     if in_browser:
@@ -67,9 +73,9 @@ def choose_kind(storage: str) -> str:
             'storage="file" is for CPython: in a browser a file would be gone with the page; '
             'use "opfs"'
         )
-    if storage == "opfs":
+    if storage in ("opfs", "indexeddb"):
         raise StorageUnavailableError(
-            'storage="opfs" needs a browser; on CPython use "file" (or "auto")'
+            f'storage="{storage}" needs a browser; on CPython use "file" (or "auto")'
         )
     return "file"
 

@@ -54,6 +54,8 @@ class Storage(ABC):
     persists_triggers: ClassVar[bool]
     # Whether connect() can be called again, for readers beside the writer.
     has_readers: ClassVar[bool] = True
+    # Whether a COMMIT of SQLite's is all there is to a commit; else `commit` makes it durable.
+    commits_at_once: ClassVar[bool] = True
     # Hold ids of this database start with it.
     hold_prefix: str = ""
 
@@ -61,6 +63,8 @@ class Storage(ABC):
         self.name = name
         self.synchronous = synchronous
         self.busy_timeout = BUSY_TIMEOUT
+        # The main connection belongs to one write transaction at a time.
+        self.turn = asyncio.Lock()
         # Set by the database: (real table names or None for unknown, whether the schema changed).
         self.on_announcement: Callable[[frozenset[str] | None, bool], None] = lambda *_: None
         # Set by the database: a tab or process that had this database open is gone.
@@ -73,6 +77,10 @@ class Storage(ABC):
     @abstractmethod
     async def connect_reader(self) -> Connection:
         """One more connection, which only reads."""
+
+    def disconnect(self, connection: Connection) -> None:
+        """The main connection is not needed any more."""
+        connection.close()
 
     @abstractmethod
     def store(self) -> Store:
@@ -100,6 +108,13 @@ class Storage(ABC):
     @abstractmethod
     async def begin_write(self, connection: Connection) -> None:
         """Enter and BEGIN a write transaction, alone among all connections of the database."""
+
+    async def commit(self, connection: Connection) -> None:
+        """COMMIT; returns when it is durable. On an error it is still to be rolled back."""
+        connection.raw.execute("COMMIT")
+
+    async def settle(self, connection: Connection) -> None:
+        """After a statement that needs no COMMIT: returns when it is durable."""
 
     def end_write(self, connection: Connection) -> None:
         """Leave it, after COMMIT or ROLLBACK."""

@@ -24,11 +24,12 @@ logger = logging.getLogger("holdfast")
 
 
 class Destinations:
-    """The destinations of every tab's persisted triggers and of one's own temporary ones."""
+    """Destinations: of everybody's persisted triggers, of the connection's temporary ones."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.temporary: set[str] = set()
+        # Those of every database that shares the connection.
+        self.temporary = database._main.temporary_destinations
         self._persisted: frozenset[str] = frozenset()
         # The schema that they were read at; None: to be read again.
         self._version: int | None = None
@@ -98,6 +99,7 @@ class Destinations:
 
     def _heard(self, announcement: Announcement) -> None:
         if announcement.remote and (announcement.ddl or announcement.tables is None):
+            self.forget()
             task = asyncio.get_running_loop().create_task(self._read())
             self._reading.add(task)
             task.add_done_callback(self._reading.discard)

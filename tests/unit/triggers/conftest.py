@@ -88,9 +88,11 @@ async def open_file(tmp_path: Path) -> AsyncIterator[Open]:
         await database.close()
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "indexeddb"])
 async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    name = str(tmp_path / "db.db")
+    if request.param == "indexeddb":
+        request.getfixturevalue("origin")
+    name = "db.db" if request.param == "indexeddb" else str(tmp_path / "db.db")
     async with holdfast.open(name, schema=SCHEMA, storage=request.param) as database:
         yield database
 

@@ -1,0 +1,130 @@
+"""The blocks of a database in IndexedDB; the format is described in host.js.
+
+An IndexedDB transaction is atomic. Its `complete` event comes, with durability "strict", when it
+is on the disk, and else when the operating system has it (w3.org/TR/IndexedDB, "durability hint").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import apsw
+from pyodide.ffi import JsException, create_proxy, to_js
+
+from ..errors import NotADatabaseError, StorageUnavailableError
+from .host import host
+
+# Bytes; as in host.js.
+BLOCK = 4096
+
+# Blocks that are handed to IndexedDB at once; a transaction of more gets them one after the other.
+_AT_ONCE = 1024
+
+
+class BlockStore:
+    """The blocks of one database. Whoever opens it has claimed it, see storage/hub.py."""
+
+    def __init__(self, name: str, database: Any) -> None:
+        self.name = name
+        self._database = database
+
+    @classmethod
+    async def open(cls, name: str) -> BlockStore:
+        """Made where missing. StorageUnavailableError: there is no IndexedDB, or it refuses."""
+        check_available()
+        with _explaining(name):
+            return cls(name, await host().openBlocks(name, True))
+
+    async def load(self) -> tuple[int, list[bytes]]:
+        """The size in bytes, and all blocks. NotADatabaseError: some are missing."""
+        blocks: list[bytes] = []
+        with _explaining(self.name):
+            size = int(await host().sizeOf(self._database))
+            while part := (await host().readBlocks(self._database, len(blocks))).to_bytes():
+                blocks += [part[at : at + BLOCK] for at in range(0, len(part), BLOCK)]
+        if len(blocks) != -(-size // BLOCK):
+            raise NotADatabaseError(
+                f"IndexedDB has {len(blocks)} blocks of {self.name!r}, and its {size} bytes need "
+                "another number: somebody else wrote there. It was left as it is"
+            )
+        return size, blocks
+
+    async def write(self, size: int, blocks: Mapping[int, bytes], *, strict: bool) -> None:
+        """Some blocks and the size, in one transaction; what is behind the size goes.
+
+        apsw.FullError: there is no space. StorageUnavailableError: IndexedDB refuses, or is gone.
+        On either nothing was written.
+        """
+        await self._write(size, -(-size // BLOCK), iter(blocks.items()), strict)
+
+    async def replace(self, size: int, blocks: Sequence[bytes]) -> None:
+        """All blocks; errors as `write`."""
+        await self._write(size, 0, enumerate(blocks), True)
+
+    async def _write(
+        self, size: int, keep: int, blocks: Iterator[tuple[int, bytes]], strict: bool
+    ) -> None:
+        def part() -> Any:
+            numbers: list[float] = []
+            found: list[bytes] = []
+            for number, block in blocks:
+                numbers.append(number)
+                found.append(block)
+                if len(numbers) == _AT_ONCE:
+                    break
+            if not numbers:
+                return None
+            packed = struct.pack(f"{len(numbers)}d", *numbers)
+            return to_js([to_js(memoryview(packed).cast("d")), to_js(b"".join(found))])
+
+        proxy = create_proxy(part)
+        try:
+            with _explaining(self.name):
+                await host().writeBlocks(
+                    self._database, size, keep, proxy, "strict" if strict else "relaxed"
+                )
+        finally:
+            proxy.destroy()
+
+    def close(self) -> None:
+        self._database.close()
+
+
+async def names() -> list[str]:
+    """The names of the databases there are."""
+    check_available()
+    return list(await host().namesOfBlocks())
+
+
+async def delete(name: str) -> bool:
+    """Delete a database that was claimed; whether there was one."""
+    check_available()
+    with _explaining(name):
+        return bool(await host().deleteBlocks(name))
+
+
+def check_available() -> None:
+    """StorageUnavailableError: there is no IndexedDB here."""
+    if missing := host().missingForBlocks():
+        raise StorageUnavailableError(f"IndexedDB cannot be used here: {missing}")
+
+
+@contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    try:
+        yield
+    except JsException as error:
+        if error.name == "QuotaExceededError":
+            raise apsw.FullError(f"IndexedDB: {error.message}") from error
+        if error.name == "VersionError":
+            why = "It was made by a newer version of holdfast; load the page's new version"
+        elif error.name == "InvalidStateError":
+            why = "The site's data was cleared; close every page of the site, and load it again"
+        else:
+            why = "Private windows, blocked site data and a full disk do that"
+        raise StorageUnavailableError(
+            f"IndexedDB refused {name!r}: {error.name}: {error.message.rstrip('.')}. {why}"
+        ) from error

@@ -1,0 +1,99 @@
+"""storage="indexeddb": one connection for all tabs, in a shared worker, kept in IndexedDB.
+
+For browsers where a worker has no synchronous access to files. Several connections are not an
+issue here, so triggers are temporary: a write of any tab fires those of every tab.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..connection import Connection
+from .base import Storage, StorageStatus
+from .hub import Hub, Turn, join, leave
+from .indexeddb_store import IndexedDBStore
+from .node import check_name
+
+if TYPE_CHECKING:
+    from ..holds import TriggerHoldManager
+
+
+class IndexedDBStorage(Storage):
+    """One tab's access to a database of which this worker has the only connection."""
+
+    kind = "indexeddb"
+    persists_triggers = False
+    commits_at_once = False
+
+    def __init__(self, name: str, synchronous: str) -> None:
+        super().__init__(name, synchronous)
+        check_name(name)
+        self.hold_prefix = f"{name}#"
+        self.turn = Turn(self)
+        self._hub: Hub | None = None
+
+    @property
+    def hub(self) -> Hub:
+        if self._hub is None:
+            raise RuntimeError("the storage is not open")
+        return self._hub
+
+    async def open(self) -> Connection:
+        self._hub = await join(self)
+        return self._hub.main
+
+    async def connect_reader(self) -> Connection:
+        raw = self.hub.blocks.connect_reader()
+        self.configure(raw)
+        raw.execute("PRAGMA query_only = ON").fetchall()
+        return Connection(raw)
+
+    def disconnect(self, connection: Connection) -> None:
+        """The hub's connection is closed with the hub."""
+
+    async def close(self) -> None:
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            await leave(self, hub)
+
+    def store(self) -> IndexedDBStore:
+        return IndexedDBStore(self.name)
+
+    def default_hold_manager(self) -> TriggerHoldManager:
+        from ..holds import MemoryTriggerHoldManager
+
+        return MemoryTriggerHoldManager()
+
+    # -- access ----------------------------------------------------------------------------------
+
+    async def begin_write(self, connection: Connection) -> None:
+        self.hub.check()
+        connection.raw.execute("BEGIN IMMEDIATE")
+
+    async def commit(self, connection: Connection) -> None:
+        await self.hub.commit(self)
+
+    async def settle(self, connection: Connection) -> None:
+        await self.hub.settle(self)
+
+    def end_write(self, connection: Connection) -> None:
+        if self._hub is not None:
+            # Of what was committed nothing is pending any more.
+            self._hub.blocks.discard()
+
+    # -- the others ------------------------------------------------------------------------------
+
+    def announce(self, tables: frozenset[str], ddl: bool) -> None:
+        self.hub.announce(self, tables, ddl)
+
+    async def status(self) -> StorageStatus:
+        from ..browser.files import estimate
+
+        persisted, usage, quota = await estimate()
+        return StorageStatus(
+            storage=self.kind,
+            persisted=persisted,
+            usage=usage,
+            quota=quota,
+            tabs=len(self.hub.storages),
+        )
