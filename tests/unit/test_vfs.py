@@ -10,7 +10,7 @@ import apsw
 import pytest
 from faults.client import Client
 from faults.disk import Disk, fail_next
-from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Library
+from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Library, Tab
 
 
 @pytest.fixture
@@ -497,3 +497,106 @@ def test_a_commit_whose_flush_failed_is_the_same_for_everybody(
     for client in (a, b):
         assert client.read("SELECT count(*), max(id) FROM t") == [(39, 39)]
         assert client.read("PRAGMA integrity_check") == [("ok",)]
+
+
+# -- one tab that has the database to itself: as SQLite has its own files --------------------------
+
+
+@pytest.fixture
+def alone(library: Library, files: Disk) -> Tab:
+    tab = Tab(library, files)
+    connection = tab.create()
+    tab.level(EXCLUSIVE)
+    connection.execute("CREATE TABLE t(v); INSERT INTO t VALUES(1)")
+    return tab
+
+
+def test_a_connection_tells_the_name_of_its_vfs(alone: Tab) -> None:
+    assert alone.connect().vfsname("main") == "holdfast"
+
+
+def test_whoever_leaves_wal_mode_takes_the_wal_along(alone: Tab, files: Disk) -> None:
+    """Or it would be replayed over what is written without it."""
+    (first,) = alone.connections
+    first.close()
+    leaving = alone.connect()
+    leaving.execute("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES(2)").fetchall()
+    assert leaving.execute("PRAGMA journal_mode = DELETE").get == "delete"
+    assert files.content["x.db-wal"] == b""
+    leaving.execute("UPDATE t SET v = v + 10; CREATE TABLE u(v)")
+    leaving.close()
+    later = alone.connect()
+    assert later.execute("PRAGMA journal_mode").get == "delete"
+    assert later.execute("SELECT v FROM t").get == [11, 12]
+    assert later.execute("PRAGMA integrity_check").get == "ok"
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_closing_in_exclusive_locking_mode_gives_its_locks_back(alone: Tab, mode: str) -> None:
+    (first,) = alone.connections
+    first.execute(f"PRAGMA journal_mode = {mode}")
+    first.execute("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES(2)").fetchall()
+    other = apsw.Connection(alone.node, vfs="holdfast")
+    alone.connections.append(other)
+    with pytest.raises(apsw.BusyError):
+        other.execute("INSERT INTO t VALUES(3)")
+    first.close()
+    other.execute("INSERT INTO t VALUES(3)")
+    assert other.execute("SELECT v FROM t").get == [1, 2, 3]
+
+
+def test_with_a_rollback_journal_readers_and_a_writer_meet_as_sqlite_says(alone: Tab) -> None:
+    (writer,) = alone.connections
+    assert writer.execute("PRAGMA journal_mode = DELETE").get == "delete"
+    reader, late = alone.connect(), alone.connect()
+    writer.execute("BEGIN; INSERT INTO t VALUES(2)")
+    # RESERVED: others read beside it, and do not write.
+    reading = reader.execute("SELECT v FROM t")
+    assert late.execute("SELECT v FROM t").get == 1
+    with pytest.raises(apsw.BusyError):
+        late.execute("INSERT INTO t VALUES(3)")
+    # PENDING: it waits for the reader, and nobody else comes in.
+    with pytest.raises(apsw.BusyError):
+        writer.execute("COMMIT")
+    with pytest.raises(apsw.BusyError):
+        late.execute("SELECT v FROM t").fetchall()
+    reading.close()
+    writer.execute("COMMIT")
+    assert late.execute("SELECT v FROM t").get == [1, 2]
+
+
+class Distrustful(apsw.VFS):
+    """On top of ours, without its word that overwriting a sector is safe."""
+
+    class File(apsw.VFSFile):
+        def xDeviceCharacteristics(self) -> int:
+            return 0
+
+    def __init__(self) -> None:
+        super().__init__("distrustful", "holdfast")
+
+    def xOpen(self, name: apsw.URIFilename | str | None, flags: list[int]) -> apsw.VFSFile:
+        return self.File("holdfast", name, flags)
+
+
+def test_frames_that_sqlite_cuts_in_two_are_written_whole(
+    alone: Tab, library: Library, files: Disk
+) -> None:
+    """Without that word it fills a commit's last sector, and flushes in the middle of a frame."""
+    (first,) = alone.connections
+    first.close()
+    vfs = Distrustful()
+    try:
+        writer = apsw.Connection(alone.node, vfs="distrustful")
+        writer.wal_autocheckpoint(0)
+        writer.execute("PRAGMA synchronous = FULL")
+        for n in range(2, 30):
+            writer.execute("INSERT INTO t VALUES(?)", (n,))
+        found = Tab(library, files)
+        found.level(READ)
+        assert found.connect().execute("SELECT count(*), max(v) FROM t").get == (29, 29)
+        found.forget()
+        writer.close()
+    finally:
+        vfs.unregister()
+    assert alone.connect().execute("SELECT count(*) FROM t").get == 29

@@ -2,7 +2,9 @@
 ** Appends to the WAL, gathered so that a transaction's frames go out in one
 ** host call. Invariant: nothing is gathered while no write lock is held, nor
 ** after a commit frame: an error of the host still reaches SQLite in time to
-** roll back.
+** roll back. What SQLite writes behind a commit frame (where it does not trust
+** overwriting, its frames are cut in two and the last is repeated) goes out as
+** it comes.
 */
 static u32 get32(const u8 *p) {
   return ((u32)p[0] << 24) | ((u32)p[1] << 16) | ((u32)p[2] << 8) | p[3];
@@ -26,7 +28,6 @@ static int append_push(Node *node) {
   if (n == 0) return SQLITE_OK;
   int rc;
   node->append_length = 0;
-  node->append_commit = 0;
   rc = host_write(node->file[FILE_WAL], node->append, n, node->append_at);
   if (rc) wal_failed(node);
   return rc;
@@ -50,23 +51,18 @@ static int append_write(Node *node, const void *from, int n, i64 at) {
     if (!node->append) return SQLITE_NOMEM;
   }
   if (node->append_length + n > APPEND_ROOM) {
-    int commit = node->append_commit;
     rc = append_push(node);
     if (rc) return rc;
-    node->append_commit = commit;
   }
   if (node->append_length == 0) node->append_at = at;
   memcpy(node->append + node->append_length, from, n);
   node->append_length += n;
   node->append_next = at + n;
-  if (is_header) {
-    node->append_commit = get32((const u8 *)from + 4) != 0;
-  } else if (node->append_commit) {
-    /* The commit frame is whole. It must not wait: without xSync
-    ** (synchronous=normal) nothing else would send it, and an error here is
-    ** the last that SQLite can still turn into a rollback. */
-    return append_push(node);
-  }
+  /* The commit frame must not wait: without xSync (synchronous=normal) nothing
+  ** else would send it, and an error here is the last that SQLite can still
+  ** turn into a rollback. */
+  if (node->append_commit) return append_push(node);
+  if (is_header) node->append_commit = get32((const u8 *)from + 4) != 0;
   return SQLITE_OK;
 }
 

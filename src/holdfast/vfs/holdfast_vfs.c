@@ -65,13 +65,10 @@ enum { FILE_DB, FILE_WAL, FILE_JOURNAL, FILE_KINDS };
 #include "foreign.h"
 #include "changes.h"
 
-/* ---- files -------------------------------------------------------------- */
+static sqlite3_vfs the_vfs;
+static int shm_unmap(sqlite3_file *base, int delete_it);
 
-static int file_close(sqlite3_file *base) {
-  File *file = (File *)base;
-  if (file->kind == FILE_DB && --file->node->references == 0) wal_index_free(file->node);
-  return SQLITE_OK;
-}
+/* ---- files -------------------------------------------------------------- */
 
 static int file_read(sqlite3_file *base, void *to, int n, i64 at) {
   File *file = (File *)base;
@@ -140,13 +137,17 @@ static int file_lock(sqlite3_file *base, int lock) {
   Node *node = file->node;
   if (file->lock >= lock) return SQLITE_OK;
   if (lock == SQLITE_LOCK_SHARED) {
-    if (node->level == LEVEL_NONE || node->db_exclusive) return SQLITE_BUSY;
+    if (node->level == LEVEL_NONE || node->db_writer >= SQLITE_LOCK_PENDING) return SQLITE_BUSY;
     node->db_shared++;
   } else {
     if (node->level < LEVEL_EXCLUSIVE) return SQLITE_BUSY;
-    if (file->lock < SQLITE_LOCK_RESERVED && node->db_exclusive) return SQLITE_BUSY;
-    if (lock == SQLITE_LOCK_EXCLUSIVE && node->db_shared > 1) return SQLITE_BUSY;
-    node->db_exclusive = 1;
+    if (file->lock < SQLITE_LOCK_RESERVED && node->db_writer) return SQLITE_BUSY;
+    if (lock == SQLITE_LOCK_EXCLUSIVE && node->db_shared > 1) {
+      /* No new reader comes in, so that those who are there can be waited for. */
+      file->lock = node->db_writer = SQLITE_LOCK_PENDING;
+      return SQLITE_BUSY;
+    }
+    node->db_writer = lock;
   }
   file->lock = lock;
   return SQLITE_OK;
@@ -155,19 +156,30 @@ static int file_lock(sqlite3_file *base, int lock) {
 static int file_unlock(sqlite3_file *base, int lock) {
   File *file = (File *)base;
   if (file->lock <= lock) return SQLITE_OK;
-  if (file->lock >= SQLITE_LOCK_RESERVED) file->node->db_exclusive = 0;
+  if (file->lock >= SQLITE_LOCK_RESERVED) file->node->db_writer = 0;
   if (lock == SQLITE_LOCK_NONE) file->node->db_shared--;
   file->lock = lock;
   return SQLITE_OK;
 }
 
+/* What SQLite closes in exclusive locking mode still has its locks. */
+static int file_close(sqlite3_file *base) {
+  File *file = (File *)base;
+  if (file->kind != FILE_DB) return SQLITE_OK;
+  shm_unmap(base, 0);
+  file_unlock(base, SQLITE_LOCK_NONE);
+  if (--file->node->references == 0) wal_index_free(file->node);
+  return SQLITE_OK;
+}
+
 static int file_check_reserved(sqlite3_file *base, int *reserved) {
-  *reserved = ((File *)base)->node->db_exclusive;
+  *reserved = ((File *)base)->node->db_writer != 0;
   return SQLITE_OK;
 }
 
 static int file_control(sqlite3_file *base, int op, void *argument) {
-  Node *node = ((File *)base)->node;
+  File *file = (File *)base;
+  Node *node = file->node;
   switch (op) {
     case HOLDFAST_FCNTL_CATCH_UP: {
       int rc;
@@ -183,10 +195,22 @@ static int file_control(sqlite3_file *base, int op, void *argument) {
       ** WAL stays; unless this one said (with 0) that it has the database to
       ** itself. */
       if (*(int *)argument >= 0)
-        ((File *)base)->removes_wal = !*(int *)argument;
+        file->removes_wal = !*(int *)argument;
       else
-        *(int *)argument = !((File *)base)->removes_wal;
+        *(int *)argument = !file->removes_wal;
       return SQLITE_OK;
+    case SQLITE_FCNTL_PRAGMA: {
+      /* Whoever leaves WAL mode takes the WAL along: it would be replayed over
+      ** what is committed without it. */
+      char **pragma = argument; /* room for an error, the name, the value */
+      if (sqlite3_stricmp(pragma[1], "journal_mode") == 0 && pragma[2] &&
+          sqlite3_stricmp(pragma[2], "wal") != 0)
+        file->removes_wal = 1;
+      return SQLITE_NOTFOUND; /* SQLite carries it out */
+    }
+    case SQLITE_FCNTL_VFSNAME:
+      *(char **)argument = sqlite3_mprintf("%s", the_vfs.zName);
+      return *(char **)argument ? SQLITE_OK : SQLITE_NOMEM;
   }
   return SQLITE_NOTFOUND;
 }

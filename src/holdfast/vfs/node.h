@@ -38,7 +38,7 @@ struct Node {
   int header_checked;  /* the WAL's salts were compared since level was NONE */
   int references;      /* open main database files */
   int db_shared;       /* of them, how many hold SQLite's SHARED lock */
-  int db_exclusive;    /* 1 while one holds RESERVED or more */
+  int db_writer;       /* what one of them holds of RESERVED or more; else 0 */
   u8 **region;         /* the wal-index, SHM_REGION bytes each */
   int regions;
   int shared[SHM_LOCKS];
@@ -52,7 +52,7 @@ struct Node {
   int append_length;
   i64 append_at;       /* where the first gathered byte belongs */
   i64 append_next;     /* end of the run; -1: any frame header starts one */
-  int append_commit;   /* the last gathered header is a commit frame's */
+  int append_commit;   /* a commit frame's header came, under this write lock */
   /* for status and for tests */
   int caught_up, recovered;
 };
@@ -108,6 +108,7 @@ static void wal_index_free(Node *node) {
   node->append = 0;
   node->append_length = 0;
   node->append_next = -1;
+  node->append_commit = 0;
   node->header_checked = 0;
   node->current = 0;
 }
