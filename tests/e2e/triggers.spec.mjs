@@ -37,7 +37,7 @@ tracked = await db.triggers.tracked()
 const none = { records: 0, held: 0, destinations: 0, triggers: 0 };
 const one = { records: 1, held: 1, destinations: 1, triggers: 1 };
 
-test("a write in one tab reaches the tracker of another", async ({ openTab }) => {
+test("P11: a write in one tab reaches the tracker of another", async ({ openTab }) => {
   const a = await openTab();
   const b = await openTab();
   await a.run(open);
@@ -62,7 +62,7 @@ test("a write in one tab reaches the tracker of another", async ({ openTab }) =>
   expect(await b.run(leftovers)).toEqual(none);
 });
 
-test("with a temporary trigger it does not: the problem that this package is for", async ({
+test("P8: with a temporary trigger it does not: the problem that this package is for", async ({
   openTab,
 }) => {
   const a = await openTab();
@@ -111,7 +111,7 @@ for (const [how, kill] of [
   ["its renderer is killed", (tab) => tab.killRenderer()],
   ["it is closed", (tab) => tab.close()],
 ]) {
-  test(`a tab's triggers are reclaimed when ${how}, and the others' live on`, async ({
+  test(`P12, B11: a tab's triggers are reclaimed when ${how}, and the others' live on`, async ({
     openTab,
   }) => {
     const a = await openTab();
@@ -130,7 +130,7 @@ for (const [how, kill] of [
   });
 }
 
-test("orphans are gone when the next tab has opened the database", async ({ openTab }) => {
+test("P10: orphans are gone when the next tab has opened the database", async ({ openTab }) => {
   const a = await openTab();
   await a.run(open);
   await a.run(track());
@@ -141,7 +141,7 @@ test("orphans are gone when the next tab has opened the database", async ({ open
   expect(await b.run(leftovers)).toEqual(none);
 });
 
-test("a stopped tab is not taken for a dead one", async ({ openTab }) => {
+test("P10: a stopped tab is not taken for a dead one", async ({ openTab }) => {
   const a = await openTab();
   const b = await openTab();
   await a.run(open);

@@ -1,8 +1,14 @@
-"""Databases for the tests of triggers, and a handler that remembers what it was given."""
+"""Databases for the tests of triggers, and a handler that remembers what it was given.
+
+The tests run on CPython, and in a worker of each browser, on OPFS (tests/e2e/rows.spec.mjs); those
+that take the fixture `file`, or `tmp_path`, have to do with ordinary files and run on CPython only.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -74,13 +80,34 @@ def recorder() -> Recorder:
     return Recorder()
 
 
+IN_BROWSER = sys.platform == "emscripten"
+STORAGES = ["opfs"] if IN_BROWSER else ["file", "memory", "indexeddb"]
+
+_numbers = itertools.count(1)
+
+
 @pytest.fixture
-async def open_file(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens one more connection to the same file."""
+def database_name(request: pytest.FixtureRequest) -> str:
+    """The name of a database that is not there yet."""
+    if IN_BROWSER:
+        return f"rows/{next(_numbers)}.db"
+    folder: Path = request.getfixturevalue("tmp_path")
+    return str(folder / "a.db")
+
+
+@pytest.fixture
+def file(database_name: str) -> Path:
+    """That database as a file, for other programs."""
+    return Path(database_name)
+
+
+@pytest.fixture
+async def connect(database_name: str) -> AsyncIterator[Open]:
+    """Opens one more connection to the same database."""
     opened = []
 
     async def one_more() -> Database:
-        opened.append(await holdfast.open(str(tmp_path / "a.db"), schema=SCHEMA))
+        opened.append(await holdfast.open(database_name, schema=SCHEMA))
         return opened[-1]
 
     yield one_more
@@ -88,23 +115,25 @@ async def open_file(tmp_path: Path) -> AsyncIterator[Open]:
         await database.close()
 
 
-@pytest.fixture(params=["file", "memory", "indexeddb"])
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+@pytest.fixture(params=STORAGES)
+async def db(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     if request.param == "indexeddb":
         request.getfixturevalue("origin")
-    name = "db.db" if request.param == "indexeddb" else str(tmp_path / "db.db")
+        name = "db.db"
+    else:
+        name = request.getfixturevalue("database_name")
     async with holdfast.open(name, schema=SCHEMA, storage=request.param) as database:
         yield database
 
 
 @pytest.fixture
-async def a(open_file: Open) -> Database:
-    return await open_file()
+async def a(connect: Open) -> Database:
+    return await connect()
 
 
 @pytest.fixture
-async def b(a: Database, open_file: Open) -> Database:
-    return await open_file()
+async def b(a: Database, connect: Open) -> Database:
+    return await connect()
 
 
 async def leftovers(database: Database) -> list[str]:

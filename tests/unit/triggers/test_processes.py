@@ -91,7 +91,7 @@ async def test_b15_processes_see_each_other(db: Database, recorder: Recorder) ->
     assert [one for _, one in await recorder.until_seen(2)] == ["mine", "a stranger's"]
 
 
-async def test_b15_a_killed_process_is_reclaimed(db: Database, recorder: Recorder) -> None:
+async def test_b11_b15_p12_a_killed_process_is_reclaimed(db: Database, recorder: Recorder) -> None:
     await db.triggers.track_table_diff("lists", recorder)
     mine = await leftovers(db)
     async with process(FOLLOWER, db.name) as other:

@@ -116,10 +116,10 @@ async def test_p13_a_trigger_sits_on_the_base_table(db: Database) -> None:
         assert await db.fetch_value('SELECT id FROM "a diff"') == "a"
 
 
-async def test_p13_an_older_schema_is_no_matter(tmp_path: Path) -> None:
+async def test_p13_an_older_schema_is_no_matter(database_name: str) -> None:
     """Views are found in the database, whoever declared them."""
     async with (
-        holdfast.open(str(tmp_path / "a.db"), schema=SCHEMA) as one,
+        holdfast.open(database_name, schema=SCHEMA) as one,
         await one.triggers.create_diff_trigger("my drafts", "a diff"),
     ):
         async with one.write_transaction() as tx:
@@ -277,10 +277,10 @@ async def test_b4_many_columns() -> None:
     assert update["value"] == insert["value"] | {"c3": 4}
 
 
-async def test_b4_many_columns_of_a_view(tmp_path: Path) -> None:
+async def test_b4_many_columns_of_a_view(database_name: str) -> None:
     names = [f"c{number}" for number in range(1999)]
     schema = Schema([Table("wide", [Column.integer(name) for name in names])])
-    async with holdfast.open(str(tmp_path / "a.db"), schema=schema) as db:
+    async with holdfast.open(database_name, schema=schema) as db:
         (row,) = await records(
             db,
             "wide",
@@ -309,17 +309,16 @@ async def test_b4_broken_json_makes_no_write_fail(db: Database) -> None:
     ]
 
 
-async def test_b4_other_programs_write_without_us(tmp_path: Path) -> None:
+async def test_b4_other_programs_write_without_us(file: Path) -> None:
     """The Python library's SQLite, an older one, fires the same triggers to the same effect."""
-    path = tmp_path / "a.db"
     numbers = [0.1 + 0.2, 1.7976931348623157e308, 5e-324, float("inf"), -1e-7]
-    async with holdfast.open(str(path), schema=SCHEMA) as db:
+    async with holdfast.open(str(file), schema=SCHEMA) as db:
         await db.execute("CREATE TABLE t(k INTEGER PRIMARY KEY, v)")
         async with (
             await db.triggers.create_diff_trigger("t", "one"),
             await db.triggers.create_diff_trigger("lists", "two"),
         ):
-            other = sqlite3.connect(path)
+            other = sqlite3.connect(file)
             other.executemany("INSERT INTO t(v) VALUES (?)", [(number,) for number in numbers])
             other.execute("INSERT INTO lists(id, x) VALUES ('a', ?)", (numbers[0],))
             other.execute("UPDATE t SET v = x'00' WHERE k = 1")

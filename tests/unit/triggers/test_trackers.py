@@ -313,8 +313,8 @@ async def test_p7_one_handler_at_a_time(db: Database) -> None:
     assert most == 1
 
 
-async def test_p11_every_tab_sees_every_tab(open_file: Open) -> None:
-    tabs = [await open_file() for _ in range(3)]
+async def test_p11_every_tab_sees_every_tab(connect: Open) -> None:
+    tabs = [await connect() for _ in range(3)]
     recorders = [Recorder() for _ in tabs]
     for tab, recorder in zip(tabs, recorders, strict=True):
         await tab.triggers.track_table_diff("lists", recorder)
@@ -460,11 +460,20 @@ async def test_a_context_is_over_when_its_handler_is(db: Database, recorder: Rec
         await kept[0].with_diff("SELECT * FROM DIFF")
 
 
-async def test_b7_no_wake_up_is_lost(open_file: Open, recorder: Recorder) -> None:
+async def test_b7_no_wake_up_is_lost(a: Database, b: Database, recorder: Recorder) -> None:
     """A commit that nobody announced, as of a writer that died right after it."""
-    db = await open_file()
+    b._storage.announce = lambda tables, ddl: None  # type: ignore[method-assign]
+    async with await a.triggers.track_table_diff("lists", recorder):
+        await insert(b, "a")
+        assert await recorder.until_seen(1) == [("INSERT", "a")]
+
+
+async def test_b7_another_program_announces_nothing(
+    connect: Open, file: Path, recorder: Recorder
+) -> None:
+    db = await connect()
     tracker = await db.triggers.track_table_diff("lists", recorder)
-    other = apsw.Connection(db.name)
+    other = apsw.Connection(str(file))
     other.set_busy_timeout(5000)
     other.execute("INSERT INTO lists(id) VALUES ('a')")
     other.close()
@@ -505,9 +514,10 @@ async def test_b8_stop_waits_for_a_handler_in_flight(db: Database, recorder: Rec
     assert len(recorder.calls) == 1
 
 
-async def test_b8_close_waits_for_a_handler_in_flight(tmp_path: Path, recorder: Recorder) -> None:
-    path = str(tmp_path / "a.db")
-    db = await holdfast.open(path, schema=SCHEMA)
+async def test_b8_close_waits_for_a_handler_in_flight(
+    database_name: str, recorder: Recorder
+) -> None:
+    db = await holdfast.open(database_name, schema=SCHEMA)
     await db.execute("CREATE TABLE done(id)")
     recorder.gate = asyncio.Event()
 
@@ -523,7 +533,7 @@ async def test_b8_close_waits_for_a_handler_in_flight(tmp_path: Path, recorder: 
     assert not closing.done()
     recorder.gate.set()
     await closing
-    async with holdfast.open(path, schema=SCHEMA) as again:
+    async with holdfast.open(database_name, schema=SCHEMA) as again:
         assert await again.fetch_value("SELECT id FROM done") == "a"
         assert await leftovers(again) == []
 
@@ -585,8 +595,8 @@ async def test_b8_stop_waits_for_on_error(db: Database, recorder: Recorder) -> N
     assert log == ["told"] and recorder.calls == []
 
 
-async def test_b8_close_drops_all_in_one_transaction(open_file: Open, recorder: Recorder) -> None:
-    a, b = await open_file(), await open_file()
+async def test_b8_close_drops_all_in_one_transaction(connect: Open, recorder: Recorder) -> None:
+    a, b = await connect(), await connect()
     for _ in range(3):
         await a.triggers.track_table_diff("lists", recorder)
     # The news of the last creation is on its way still.
@@ -612,9 +622,9 @@ async def test_a_stop_ends_a_long_pause(db: Database, recorder: Recorder) -> Non
 @pytest.mark.parametrize("persist", [True, False])
 @pytest.mark.parametrize("how", ["table", "view"])
 async def test_b9_a_dropped_source_ends_its_tracker(
-    open_file: Open, recorder: Recorder, persist: bool, how: str
+    connect: Open, recorder: Recorder, persist: bool, how: str
 ) -> None:
-    a, b = await open_file(), await open_file()
+    a, b = await connect(), await connect()
     await a.execute("CREATE TABLE t(id)")
     source = "t" if how == "table" else "lists"
     recorder.gate = asyncio.Event()
@@ -688,9 +698,9 @@ async def test_b9_another_schema_change_ends_nothing(
     assert recorder.errors == []
 
 
-async def test_b10_a_backlog_is_bounded(open_file: Open, recorder: Recorder) -> None:
+async def test_b10_a_backlog_is_bounded(connect: Open, recorder: Recorder) -> None:
     """The writer keeps it so: the consumer may be frozen."""
-    a, b = await open_file(), await open_file()
+    a, b = await connect(), await connect()
     tracker = await a.triggers.track_table_diff(
         "lists", recorder, max_backlog=10, on_error=recorder.on_error, throttle=0
     )
