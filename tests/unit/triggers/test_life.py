@@ -77,7 +77,7 @@ async def die(database: Database) -> None:
 
 async def test_p8_persisted_by_default_where_tabs_share(db: Database) -> None:
     async with await db.triggers.create_diff_trigger("lists", "d") as trigger:
-        assert trigger.persisted == db.persists_triggers == (db.storage != "memory")
+        assert trigger.persisted == db.persists_triggers == (db.storage in ("file", "opfs"))
         assert len(await db.triggers.tracked()) == trigger.persisted
     assert await leftovers(db) == []
 

@@ -1,0 +1,89 @@
+"""The README's table of what triggers do names every row, and tells where each one is tested.
+
+A test is of a row by its name: `test_p8_…` and `test_b11_b15_…` in Python, "P8: …" and
+"P12, B11: …" in the specs of several tabs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [f"P{number}" for number in range(1, 15)] + [f"B{number}" for number in range(1, 16)]
+
+# Tests that tests/e2e/rows.spec.mjs leaves out, by their module and by their fixtures.
+NOT_ON_OPFS = {"test_processes", "test_fidelity"}
+ON_FILES = {"file", "tmp_path"}
+
+
+def python_tests() -> list[tuple[Path, str, set[str]]]:
+    """(file, name, names of the fixtures) of each test function."""
+    found: list[tuple[Path, str, set[str]]] = []
+    for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if node.name.startswith("test_"):
+                found.append((path, node.name, {each.arg for each in node.args.args}))
+    return found
+
+
+def places() -> dict[str, set[str]]:
+    """Row -> where there are tests of it."""
+    where: dict[str, set[str]] = defaultdict(set)
+    for path, name, fixtures in python_tests():
+        for row in re.match(r"test_((?:[pb]\d+_)*)", name)[1].upper().split("_")[:-1]:  # type: ignore[index]
+            where[row].add("CPython")
+            if (
+                path.parent.name == "triggers"
+                and path.stem not in NOT_ON_OPFS
+                and not fixtures & ON_FILES
+            ):
+                where[row].add("OPFS")
+    for path in sorted((ROOT / "tests" / "e2e").glob("*.spec.mjs")):
+        for title in re.findall(r"\btest\(\s*[\"`]((?:[PB]\d+(?:, )?)+): ", path.read_text()):
+            for row in title.split(", "):
+                where[row].add("tabs")
+    return where
+
+
+def told() -> dict[str, set[str]]:
+    """The same, as the README has it."""
+    lines = re.findall(
+        r"^\| ([PB]\d+) \| .+ \| ([^|]+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert [row for row, _ in lines] == ROWS, "one line for each row, in order"
+    return {row: set(where.split(", ")) for row, where in lines}
+
+
+def test_the_table_tells_where_each_row_is_tested() -> None:
+    found = places()
+    assert found.keys() <= set(ROWS), "tests of rows that the table does not have"
+    wrong = {
+        row: f"the table says {sorted(where)}, there are {sorted(found.get(row, set()))}"
+        for row, where in told().items()
+        if where != found.get(row, set())
+    }
+    assert not wrong
+
+
+def test_each_row_is_tested_wherever_it_applies() -> None:
+    for row, where in places().items():
+        # Several processes are a matter of files.
+        assert row == "B15" or {"CPython", "OPFS"} <= where or "tabs" in where, row
+
+
+def test_the_spec_runs_what_is_said_to_run_on_opfs() -> None:
+    spec = (ROOT / "tests" / "e2e" / "rows.spec.mjs").read_text()
+    for module in NOT_ON_OPFS:
+        assert f'"{module}.py"' in spec
+    runner = (ROOT / "tests" / "e2e" / "pages" / "run_tests.py").read_text()
+    assert (
+        f"ON_FILES = frozenset({{{', '.join(repr(n) for n in sorted(ON_FILES))}}})".replace(
+            "'", '"'
+        )
+        in runner
+    )
