@@ -81,9 +81,6 @@ def test_the_spec_runs_what_is_said_to_run_on_opfs() -> None:
     for module in NOT_ON_OPFS:
         assert f'"{module}.py"' in spec
     runner = (ROOT / "tests" / "e2e" / "pages" / "run_tests.py").read_text()
-    assert (
-        f"ON_FILES = frozenset({{{', '.join(repr(n) for n in sorted(ON_FILES))}}})".replace(
-            "'", '"'
-        )
-        in runner
-    )
+    left_out = re.search(r"^ON_FILES = frozenset\((.*)\)$", runner, re.M)
+    assert left_out is not None
+    assert ast.literal_eval(left_out[1]) == ON_FILES

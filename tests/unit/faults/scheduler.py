@@ -41,6 +41,7 @@ class _Task(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address: runs can be repeated."""
 
     _numbers = itertools.count()
+    queue: Queue | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._number = next(self._numbers)
@@ -164,6 +165,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> Any:
         task = _Task(coro, loop=self, name=name, context=context)
+        task.queue = context.get(current) if context is not None else current.get()
         self._tasks.append(task)
         if len(self._tasks) > 500:
             self._tasks = [task for task in self._tasks if not task.done()]
@@ -179,7 +181,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        queue = current.get()
+        # Complaints come when something is collected, which may be anybody's turn.
+        queue = getattr(context.get("future"), "queue", None) or current.get()
         if queue is None or not queue.dead:
             self.errors.append(context)
 

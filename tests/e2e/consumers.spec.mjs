@@ -1,0 +1,171 @@
+// Consumers in several tabs: what they are told, and that nothing is lost or left when tabs die.
+import { readFileSync } from "node:fs";
+import { expect, test } from "./tabs.mjs";
+
+// JSON that is a literal of Python's too.
+const literal = (value) => JSON.stringify(JSON.stringify(value));
+
+const open = `
+import asyncio, holdfast
+db = await holdfast.open("shared.db")
+await db.execute("CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v)")
+`;
+
+const follow = `
+async def on_error(error):
+    emit({"error": type(error).__name__})
+async def handler(ctx):
+    rows = await ctx.with_diff("SELECT id FROM DIFF")
+    emit({"ids": [row["id"] for row in rows], "reset": ctx.reset})
+`;
+
+test("B7, B9, B10, B13: what another tab does is told, whatever becomes of its messages", async ({
+  openTab,
+}) => {
+  const a = await openTab({ killable: false });
+  const b = await openTab({ killable: false });
+  await a.run(open);
+  await b.run(open);
+
+  await test.step("records tell whose they are, and which belong together", async () => {
+    await a.run(`
+async def stream():
+    async for batch in db.triggers.diffs("t", throttle=0):
+        for one in batch:
+            emit({"id": one.id, "remote": one.remote, "transaction": one.transaction_id,
+                  "changed": list(one.changed)})
+streaming = asyncio.ensure_future(stream())
+while not db.triggers._live:
+    await asyncio.sleep(0.005)
+`);
+    await b.run(`
+async with db.write_transaction() as tx:
+    await tx.execute("INSERT INTO t VALUES(1, 'x'), (2, 'y')")
+`);
+    await a.run(`await db.execute("UPDATE t SET v = 'z' WHERE k = 2")`);
+    const [one, two, three] = [await a.event(), await a.event(), await a.event()];
+    expect([one.id, one.remote, one.changed]).toEqual(["1", true, ["k", "v"]]);
+    expect([two.id, two.remote]).toEqual(["2", true]);
+    expect([three.id, three.remote, three.changed]).toEqual(["2", false, ["v"]]);
+    expect(two.transaction).toBe(one.transaction);
+    expect(three.transaction).not.toBe(one.transaction);
+    await a.run(`
+streaming.cancel()
+await asyncio.wait({streaming})
+None
+`);
+  });
+
+  await test.step("a change whose announcement is lost is found", async () => {
+    await a.run(`${follow}
+tracker = await db.triggers.track_table_diff("t", handler, throttle=0, on_error=on_error)
+`);
+    await b.run(`
+announce, db._storage.announce = db._storage.announce, lambda tables, ddl: None
+await db.execute("INSERT INTO t VALUES(3, '')")
+db._storage.announce = announce
+`);
+    expect(await a.event()).toEqual({ ids: ["3"], reset: false });
+    await a.run(`await tracker.stop()`);
+  });
+
+  await test.step("the backlog of a tab that hangs stays bounded, and it is told", async () => {
+    await a.run(`
+tracker = await db.triggers.track_table_diff(
+    "t", handler, throttle=0, on_error=on_error, max_backlog=5)
+`);
+    // Idle leases are given up; what hangs with one keeps the others out, as it must.
+    await expect
+      .poll(() => a.run(`int(db._storage.node.leases.level)`), { intervals: [50] })
+      .toBe(0);
+    const hanging = a.run(`
+import time
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    pass
+`);
+    const kept = await b.run(`
+(one,) = await db.triggers.tracked()
+most = 0
+for k in range(10, 22):
+    await db.execute("INSERT INTO t VALUES(?, '')", (k,))
+    most = max(most, await db.fetch_value(f"SELECT count(*) FROM {one.destination}"))
+[most, one.held]
+`);
+    expect(kept).toEqual([5, true]);
+    await hanging;
+    expect(await a.event()).toEqual({ error: "BacklogExceededError" });
+    expect(await a.event()).toEqual({ ids: ["20", "21"], reset: true });
+    await a.run(`await tracker.stop()`);
+  });
+
+  await test.step("a source that is dropped ends its consumers, after its last changes", async () => {
+    await a.run(`
+tracker = await db.triggers.track_table_diff("t", handler, throttle=0, on_error=on_error)
+`);
+    await b.run(`
+async with db.write_transaction() as tx:
+    await tx.execute("INSERT INTO t VALUES(30, '')")
+    await tx.execute("DROP TABLE t")
+`);
+    expect(await a.event()).toEqual({ ids: ["30"], reset: false });
+    expect(await a.event()).toEqual({ error: "SourceDroppedError" });
+    await a.run(`await tracker.stop()`);
+    expect(await b.run(`len(await db.triggers.tracked())`)).toBe(0);
+  });
+  expect(a.events).toEqual([]);
+});
+
+const sources = {
+  consumers: readFileSync("tests/unit/faults/consumers.py", "utf8"),
+  mortal: readFileSync("tests/e2e/pages/mortal.py", "utf8"),
+};
+const load = `
+import asyncio, json, sys, types
+for name, text in json.loads(${literal(sources)}).items():
+    sys.modules[name] = types.ModuleType(name)
+    exec(text, vars(sys.modules[name]))
+import mortal
+db = await mortal.open_database("mortal.db")
+`;
+
+test("P12, B1, B11: tabs die in the middle of making, handling and disposing", async ({
+  openTab,
+  browserName,
+}) => {
+  test.setTimeout(180_000);
+  // Firefox cannot lose a process in a test: there the worker dies alone.
+  const killable = browserName === "chromium";
+  const survivor = await openTab({ killable: false });
+  await survivor.run(`${load}
+immortal = mortal.Mortal(db, 1, lambda count: emit({"swept": count}))
+await immortal.create("tracked")
+`);
+  let victim;
+  const deaths = [7, 120, 33, 0, 180];
+  for (const [round, delay] of deaths.entries()) {
+    const last = round === deaths.length - 1;
+    if (!victim) victim = await openTab({ killable: killable && last });
+    else if (last && killable) victim = await openTab();
+    else await victim.restartWorker();
+    await victim.run(`${load}
+life = asyncio.ensure_future(mortal.Mortal(db, ${round + 2}, emit).live())
+`);
+    await victim.event((count) => count >= 12);
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    if (last && killable) await victim.killRenderer();
+    else await victim.terminateWorker();
+
+    // At once, with what the dead tab left; and when the survivor has cleaned up.
+    await survivor.run(`await mortal.examine(db)`);
+    await expect
+      .poll(() => survivor.run(`await mortal.examine(db)`), { intervals: [50] })
+      .toEqual(["ps_diff_tracked1000"]);
+    expect(victim.events).not.toContain(-1);
+  }
+  await expect
+    .poll(() => survivor.run(`await mortal.undelivered(db, "tracked1000")`), { intervals: [50] })
+    .toBe(0);
+  await survivor.run(`await db.close()`);
+  expect(survivor.events).toEqual([]);
+});
