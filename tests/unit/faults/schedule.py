@@ -63,6 +63,8 @@ class Schedule:
         chaos = asyncio.ensure_future(self._chaos())
         await asyncio.gather(*lives)
         chaos.cancel()
+        for tab in self.browser.tabs:
+            tab.stopped = False
         # Whatever is held now is held by nobody.
         await asyncio.sleep(1)
         held = [name for name, by in self.browser.held.items() if by]
