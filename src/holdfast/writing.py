@@ -120,8 +120,10 @@ class Writing:
             self._explain(error)
             raise
         finally:
-            ddl = self._end()
-            database._storage.end_write_now()
+            try:
+                ddl = self._end()
+            finally:
+                database._storage.end_write_now()
             if transaction.committed and (touched or ddl):
                 self._announce(frozenset(touched), ddl)
             if callbacks := transaction.callbacks():
@@ -161,10 +163,12 @@ class Writing:
         self._left = True
         database = self._database
         database._open_transactions.discard(self._transaction)
-        ddl = self._end()
-        database._storage.end_write(database._main)
-        database._turn.release()
-        return ddl
+        try:
+            return self._end()
+        finally:
+            # Even if the connection is of no use any more: others wait for these.
+            database._storage.end_write(database._main)
+            database._turn.release()
 
     def _end(self) -> bool:
         """No more statements; what was not committed is rolled back; whether the schema changed."""

@@ -171,6 +171,8 @@ class Tab:
         connection = apsw.Connection(self.node, vfs="holdfast")
         self.connections.append(connection)
         self.library.load(connection)
+        # As OpfsStorage: another connection of the tab may have been here long ago.
+        connection.file_control("main", CATCH_UP, 0)
         connection.execute(f"PRAGMA synchronous = {synchronous}; PRAGMA temp_store = MEMORY")
         connection.wal_autocheckpoint(0)
         return connection

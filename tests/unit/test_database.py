@@ -367,6 +367,19 @@ async def test_a_cancelled_transaction_is_rolled_back_and_blocks_nobody(db: Data
     assert await db.fetch_all("SELECT id FROM t") == [(2,)]
 
 
+async def test_a_raw_connection_that_is_closed_keeps_nobody_out(path: str) -> None:
+    async with holdfast.open(path) as db, holdfast.open(path) as other:
+        await db.execute("CREATE TABLE t(v)")
+        with pytest.raises(apsw.ConnectionClosedError):
+            async with db.write_transaction() as tx:
+                tx.connection.close(True)
+        with pytest.raises(apsw.ConnectionClosedError):
+            async with asyncio.timeout(5):
+                await db.execute("INSERT INTO t VALUES(1)")
+        await other.execute("INSERT INTO t VALUES(2)")
+        assert await other.fetch_all("SELECT v FROM t") == [(2,)]
+
+
 async def test_a_write_transaction_is_entered_once(db: Database) -> None:
     transaction = db.write_transaction()
     async with transaction as tx:

@@ -98,6 +98,7 @@ def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
     with pytest.raises(apsw.BusyError):
         a.write("UPDATE t SET v = 2", level=READ)
     a.tab.level(WRITE)
+    a.catch_up()
     files.log.clear()
     for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_TRUNCATE):
         # It may say that it is busy, or that it copied nothing, as long as no file is touched.
@@ -262,6 +263,7 @@ def test_a_reader_beside_the_writer_of_its_own_tab_leaves_the_index_alone(
     writer.execute("INSERT INTO s VALUES(0, randomblob(400000))")
     a.checkpoint()
     a.tab.level(EXCLUSIVE)
+    a.catch_up()
     writer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
     a.tab.level(NONE)
     a.tab.level(WRITE)
@@ -283,14 +285,14 @@ def test_a_reader_beside_a_writer_after_a_restart_leaves_the_index_alone(
     a, b = Client(library, files), Client(library, files)
     a.write("CREATE TABLE s(id INTEGER PRIMARY KEY, v)", "INSERT INTO s VALUES(0, zeroblob(9000))")
     b.write("INSERT INTO s VALUES(1, randomblob(60000))")
-    a.checkpoint()
-    a.write("UPDATE s SET v = 1 WHERE id = 0", level=EXCLUSIVE)
+    writer = b.connection
     b.tab.level(READ)
     beside = b.tab.connect()
-    b.tab.level(NONE)
-    b.tab.level(WRITE)
-    writer = b.connection
     writer.execute("PRAGMA cache_size = 1")
+    b.tab.level(NONE)
+    a.checkpoint()
+    a.write("UPDATE s SET v = 1 WHERE id = 0", level=EXCLUSIVE)
+    b.tab.level(WRITE)
     writer.file_control("main", CATCH_UP, 0)
     assert b.tab.status("frames") == 0
     writer.execute("BEGIN IMMEDIATE")
@@ -340,6 +342,7 @@ def test_a_wal_that_vanished_drops_every_cached_page(
     def empty() -> None:
         a.checkpoint()
         a.tab.level(EXCLUSIVE)
+        a.catch_up()
         a.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
         a.tab.level(NONE)
         assert len(files.content["x.db-wal"]) == 0
@@ -384,6 +387,27 @@ def test_a_tab_that_dies_of_a_restart_takes_no_later_commit_with_it(
     assert b.read("SELECT id, length(v) FROM t") == [(1, 20000)]
     b.write("INSERT INTO t VALUES(2, 2)")
     assert Client(library=b.tab.library, disk=files).read("SELECT id FROM t") == [(1,), (2,)]
+
+
+def test_closing_does_not_checkpoint_by_a_wal_index_of_long_ago(
+    clients: tuple[Client, Client], files: Disk
+) -> None:
+    """With the exclusive lease SQLite does, as the last connection; whoever did not catch up…"""
+    a, b = clients
+    a.write(*(f"INSERT INTO t VALUES({n}, zeroblob(3000))" for n in range(40)))
+    assert b.read("SELECT count(*) FROM t") == [(40,)]
+    a.checkpoint()
+    a.write("CREATE TABLE u(x)", "INSERT INTO u VALUES(randomblob(200000))", level=EXCLUSIVE)
+    before = bytes(files.content["x.db"])
+    b.tab.level(EXCLUSIVE)
+    for statement in ("SELECT * FROM t", "INSERT INTO t VALUES(100, 1)"):
+        with pytest.raises((apsw.BusyError, apsw.ProtocolError)):
+            b.connection.execute(statement).fetchall()
+    b.connection.close()
+    assert files.content["x.db"] == before
+    b.die()
+    assert a.read("PRAGMA integrity_check") == [("ok",)]
+    assert a.read("SELECT count(*) FROM t") == [(40,)]
 
 
 def test_a_snapshot_that_was_left_open_reads_no_later_file(

@@ -191,8 +191,12 @@ async def persist() -> bool:
     return bool(await host().persist())
 
 
-def _refused(name: str, error: JsException) -> StorageUnavailableError:
-    if error.name == "InvalidStateError":
+def _refused(name: str, error: JsException) -> StorageUnavailableError | ValueError:
+    if error.name == "TypeError":  # w3.org: "not a valid file name", such as one with a backslash
+        return ValueError(f"{name!r} is no name for a file in this browser: {error.message}")
+    if error.name == "TypeMismatchError":
+        why = "Another database has a folder of that name, or one of its files"
+    elif error.name == "InvalidStateError":
         why = "The site's data was cleared; close every page of the site, and load it again"
     else:
         why = "Private windows and blocked site data do that"

@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import uuid
 from array import array
 from importlib.resources import files
@@ -58,6 +59,9 @@ CHECKPOINT_WAIT = 2000
 # How long it waits for them, in seconds: briefly, then in earnest.
 _BRIEFLY = 0.02
 _EARNESTLY = 1.0
+
+# A tab's id, of whatever protocol.
+_TAB = re.compile(r"\d+-[0-9a-f]{32}")
 
 _nodes: dict[str, Node] = {}
 
@@ -227,8 +231,8 @@ class Node:
 
         start = self.tab_lock_prefix
         found = [name.removeprefix(start) for name in await held(start)]
-        # With a colon it is a lock of another database, whose name goes on like ours.
-        return [tab for tab in found if ":" not in tab]
+        # What is no id is a lock of another database, whose name goes on like ours.
+        return [tab for tab in found if _TAB.fullmatch(tab)]
 
     async def _check_versions(self) -> None:
         """StorageUnavailableError: a page with another version of this package has it open.

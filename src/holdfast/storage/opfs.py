@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ..connection import Connection, Touched
-from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
+from ..errors import (
+    DatabaseBusyError,
+    DatabaseClosedError,
+    NotADatabaseError,
+    StorageUnavailableError,
+)
 from .base import Storage, StorageStatus
 from .leases import Level
 from .node import CATCH_UP, Node, check_name, join, leave, load_extension
@@ -33,6 +38,8 @@ class OpfsStorage(Storage):
         self._node: Node | None = None
         self._main: Connection | None = None
         self._version = 0
+        # Reads that were entered and not left.
+        self._reads = 0
 
     @property
     def node(self) -> Node:
@@ -134,6 +141,9 @@ class OpfsStorage(Storage):
     async def close(self) -> None:
         node, self._node = self._node, None
         if node is not None:
+            # The leases may be those of other connections of this worker, too.
+            for _ in range(self._reads):
+                node.leases.leave_read()
             await leave(self, node)
 
     def store(self) -> OpfsStore:
@@ -149,11 +159,17 @@ class OpfsStorage(Storage):
     def begin_read_now(self, connection: Connection) -> bool:
         if not self.node.leases.read_now():
             return False
+        self._reads += 1
         self._catch_up_reader(connection)
         return True
 
     async def begin_read(self, connection: Connection) -> None:
-        await self.node.leases.read(self.busy_timeout)
+        leases = self.node.leases
+        await leases.read(self.busy_timeout)
+        if self._node is None:
+            leases.leave_read()
+            raise DatabaseClosedError(f"{self.name!r} was closed while this waited for its lease")
+        self._reads += 1
         self._catch_up_reader(connection)
 
     def _catch_up_reader(self, connection: Connection) -> None:
@@ -164,8 +180,9 @@ class OpfsStorage(Storage):
             raise
 
     def end_read(self) -> None:
-        # Closed under a reader, the node is gone with its leases.
+        # Closed under a reader, it was left then.
         if self._node is not None:
+            self._reads -= 1
             self._node.leases.leave_read()
 
     def write_waits(self) -> bool:

@@ -17,6 +17,9 @@
 ** Invariants
 **   - Nothing is written to a file below level 2, and the database file is
 **     written only at level 3. A statement that tries gets SQLITE_BUSY.
+**   - No lock is given to a tab that gained a lease and did not catch up: its
+**     wal-index may be of a WAL that was begun anew since. Closing, too, would
+**     checkpoint by it.
 **   - Frames enter the wal-index only in whole transactions: what a dead
 **     writer left without a commit frame is never published.
 **   - While a connection of this tab writes, no catch-up happens: nobody else
@@ -140,7 +143,7 @@ static int file_lock(sqlite3_file *base, int lock) {
     if (node->level == LEVEL_NONE || node->db_writer >= SQLITE_LOCK_PENDING) return SQLITE_BUSY;
     node->db_shared++;
   } else {
-    if (node->level < LEVEL_EXCLUSIVE) return SQLITE_BUSY;
+    if (node->level < LEVEL_EXCLUSIVE || node->stale) return SQLITE_BUSY;
     if (file->lock < SQLITE_LOCK_RESERVED && node->db_writer) return SQLITE_BUSY;
     if (lock == SQLITE_LOCK_EXCLUSIVE && node->db_shared > 1) {
       /* No new reader comes in, so that those who are there can be waited for. */
@@ -269,7 +272,7 @@ static int shm_lock(sqlite3_file *base, int offset, int n, int flags) {
     file->shared &= ~mask;
     return SQLITE_OK;
   }
-  if (node->level == LEVEL_NONE) return SQLITE_BUSY;
+  if (node->level == LEVEL_NONE || node->stale) return SQLITE_BUSY;
   if (flags & SQLITE_SHM_SHARED) {
     if (file->shared & mask) return SQLITE_OK;
     if (node->exclusive[offset]) return SQLITE_BUSY;

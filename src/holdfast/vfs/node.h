@@ -35,6 +35,7 @@ struct Node {
   int file[FILE_KINDS];
   int level;
   int current;         /* caught up at level >= WRITE: nobody else can add */
+  int stale;           /* there is a wal-index, and no catch-up since level was NONE */
   int header_checked;  /* the WAL's salts were compared since level was NONE */
   int references;      /* open main database files */
   int db_shared;       /* of them, how many hold SQLite's SHARED lock */
@@ -111,6 +112,7 @@ static void wal_index_free(Node *node) {
   node->append_commit = 0;
   node->header_checked = 0;
   node->current = 0;
+  node->stale = 0;
 }
 
 static int wal_index_extend(Node *node, int index) {

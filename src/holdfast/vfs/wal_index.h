@@ -112,8 +112,7 @@ static void index_empty(Node *node) {
   index_publish(node, &header);
 }
 
-/* Enter what others committed since this tab last looked. */
-static int catch_up(Node *node) {
+static int enter_news(Node *node) {
   IndexHeader *published, header;
   u32 page_size, sum[2], frame;
   int found = 0, rc;
@@ -197,6 +196,13 @@ static int catch_up(Node *node) {
   return SQLITE_OK;
 }
 
+/* Enter what others committed since this tab last looked. */
+static int catch_up(Node *node) {
+  int rc = enter_news(node);
+  if (rc == SQLITE_OK) node->stale = 0;
+  return rc;
+}
+
 static u32 wal_index_frames(const Node *node) {
   return node->regions ? ((const IndexHeader *)node->region[0])->max_frame : 0;
 }
@@ -210,5 +216,6 @@ static void set_level(Node *node, int level) {
     node->current = 0;
   }
   if (level < LEVEL_WRITE) node->current = 0;
+  if (node->level == LEVEL_NONE) node->stale = node->regions > 0;
   node->level = level;
 }

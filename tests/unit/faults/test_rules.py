@@ -290,6 +290,11 @@ RULES = (
         {"if (offset == LOCK_CHECKPOINT && n == 1) return SQLITE_BUSY;": ""},
     ),
     Rule(
+        "a tab that did not catch up has locks",
+        one_of_the_others(test_vfs.test_closing_does_not_checkpoint_by_a_wal_index_of_long_ago),
+        {"node->stale = node->regions > 0;": "node->stale = 0;"},
+    ),
+    Rule(
         "two tabs write",
         schedules(True),
         package=lambda: without_lock("write", True),
@@ -307,10 +312,10 @@ RULES = (
         "without a lease everything goes on",
         one_of_the_others(test_vfs.test_without_a_lease_nothing_is_read_or_written),
         {
-            "  if (node->level == LEVEL_NONE) return SQLITE_BUSY;\n  if (flags": "  if (flags",
-            "if (node->level == LEVEL_NONE || node->db_exclusive) return SQLITE_BUSY;": (
-                "if (node->db_exclusive) return SQLITE_BUSY;"
+            "if (node->level == LEVEL_NONE || node->stale) return SQLITE_BUSY;\n  if (flags": (
+                "if (flags"
             ),
+            "if (node->level == LEVEL_NONE || node->db_writer >=": "if (node->db_writer >=",
         },
     ),
 )

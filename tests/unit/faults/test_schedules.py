@@ -13,6 +13,7 @@ from simulated_opfs import Library
 
 import holdfast
 from faults.browser import CLOSED, Browser, SimulatedTab
+from faults.client import Client
 from faults.disk import Disk
 from faults.schedule import Schedule, simulated_package
 from faults.trigger_schedule import TriggerSchedule
@@ -152,15 +153,24 @@ def test_a_tab_that_closes_in_the_middle_of_anything_keeps_nothing(
         a, b = browser.tab(), browser.tab()
         one, other = await a.run(opened(a)), await b.run(opened(b))
         await a.run(one.execute("CREATE TABLE t(v)"))
+        # Leases are shared by all connections of a tab, so what one keeps the others do not give.
+        beside = await a.run(opened(a)) if turns % 4 else other
         await b.run(other.execute("INSERT INTO t VALUES(1)"))
+        others = [(b if beside is other else a).run(do(beside))]
+        await asyncio.sleep(0)
         task = a.run(do(one))
+        others.append(b.run(other.execute("INSERT INTO t VALUES(3)")))
         for _ in range(turns):
             await asyncio.sleep(0)
         await a.run(one.close())
         ended = (await asyncio.gather(task, return_exceptions=True))[0]
-        await b.run(other.execute("INSERT INTO t VALUES(3)"))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*others)
+            await b.run(other.execute("INSERT INTO t VALUES(3)"))
         again = await a.run(opened(a))
-        assert await a.run(again.fetch_value("SELECT count(*) FROM t WHERE v = 3")) == 1
+        assert await a.run(again.fetch_value("SELECT count(*) FROM t WHERE v = 3")) == 2
+        if beside is not other:
+            await a.run(beside.close())
         await a.run(again.close())
         await b.run(other.close())
         await asyncio.sleep(1)
@@ -203,3 +213,59 @@ def test_an_opening_that_is_cancelled_leaves_nothing_open(library: Library, shar
             cancelled += browser.loop.run(main(browser, turns))
             assert not browser.loop.errors
     assert cancelled > 5
+
+
+def test_a_database_whose_name_goes_on_like_anothers_is_no_tab_of_it(library: Library) -> None:
+    """Its locks begin as the other's locks for its tabs do."""
+    browser = Browser(library, Disk(), random.Random(1))
+
+    async def main() -> int | None:
+        a, b = browser.tab(), browser.tab()
+        longer = await a.run(holdfast.open(f"{a.name}/x.db:tab", storage="opfs")._open())
+        async with asyncio.timeout(5):
+            writing = longer.write_transaction()
+            await a.run(writing.__aenter__())
+            one = await b.run(opened(b))
+            tabs = (await b.run(one.status())).tabs
+            await b.run(one.close())
+            await a.run(writing.__aexit__(None, None, None))
+            await a.run(longer.close())
+        return tabs
+
+    with simulated_package(browser):
+        assert browser.loop.run(main()) == 1
+
+
+def test_two_connections_of_a_tab_that_close_together_damage_nothing(library: Library) -> None:
+    """The one gets the lease when it is closed already, and the other closes under it.
+
+    SQLite checkpoints then, as the last connection of a tab that has all locks.
+    """
+    for turns in range(0, 40, 2):
+        disk = Disk()
+        browser = Browser(library, disk, random.Random(turns), shared=False)
+
+        async def main(browser: Browser, turns: int) -> None:
+            a, b = browser.tab(), browser.tab()
+            one, other = await a.run(opened(a)), await b.run(opened(b))
+            second = await a.run(opened(a))
+            await a.run(one.execute("CREATE TABLE t(v)"))
+            for _ in range(8):
+                await a.run(second.execute("INSERT INTO t VALUES(zeroblob(3000))"))
+            for _ in range(20):
+                await b.run(other.execute("INSERT INTO t VALUES(randomblob(2500))"))
+            reading = a.run(one.fetch_value("SELECT count(*) FROM t"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing = a.run(one.close())
+            await asyncio.gather(reading, return_exceptions=True)
+            await a.run(second.close())
+            await closing
+            await b.run(other.close())
+
+        with simulated_package(browser, checkpoint=10):
+            browser.loop.run(main(browser, turns))
+        client = Client(library, disk)
+        assert client.read("PRAGMA integrity_check") == [("ok",)]
+        assert client.read("SELECT count(*) FROM t") == [(28,)]
+        client.die()
