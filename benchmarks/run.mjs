@@ -1,6 +1,6 @@
 // `make bench`: holdfast beside its rivals and beside the raw OPFS, in one run of one browser.
 //
-//   node benchmarks/run.mjs [--rounds 5] [--only commit,alternate2] [--engines holdfast,raw]
+//   node benchmarks/run.mjs [--rounds 5] [--only commit,alternate2,speedtest] [--engines holdfast,raw]
 //
 // A persistent profile (in a private one each OPFS call crosses processes). Every round measures
 // every engine, one after the other; the table has medians. Writes results/latest.{md,json,svg}.
@@ -13,6 +13,7 @@ import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import { chromium } from "@playwright/test";
 import { report } from "./report.mjs";
+import { section, speedtest } from "./speedtest.mjs";
 
 const here = import.meta.dirname;
 const { values: options } = parseArgs({
@@ -189,7 +190,7 @@ async function alternate(on, tabs) {
 }
 
 const chosen = (list, all) => (list ? list.split(",") : all);
-const names = chosen(options.only, Object.keys(measurements));
+const names = chosen(options.only, [...Object.keys(measurements), "speedtest"]);
 const taking = engines.filter(({ name }) =>
   chosen(options.engines, [name]).some((part) => name.includes(part)),
 );
@@ -210,7 +211,7 @@ try {
       limits.push(await raw.page.evaluate(() => window.call("raw OPFS", "limits", [200])));
       const on = new Tabs(context, origin, engine);
       const before = await on.call(0, "counter");
-      for (const name of names) {
+      for (const name of names.filter((name) => name !== "speedtest")) {
         const { tabs, run } = measurements[name];
         if (tabs > engine.tabs) continue;
         try {
@@ -228,16 +229,18 @@ try {
     }
     process.stderr.write(`round ${round + 1} of ${rounds}\n`);
   }
+  const speed = names.includes("speedtest") && (await speedtest(context, origin, rounds));
   const version = await raw.page.evaluate(() => /Chrome\/(\d+)/.exec(navigator.userAgent)[1]);
   const day = new Date().toISOString().slice(0, 10);
   const about = `Chromium ${version}, ${cpus().length} cores, ${rounds} round${rounds > 1 ? "s" : ""}, ${day}`;
-  const { markdown, svg } = report({ about, engines: taking, found, limits, failures });
+  const { markdown: table, svg } = report({ about, engines: taking, found, limits, failures });
+  const markdown = table + (speed ? section(speed) : "");
   console.log(markdown);
   if (!options.only && !options.engines) {
     mkdirSync(join(here, "results"), { recursive: true });
     writeFileSync(join(here, "results", "latest.md"), markdown);
     writeFileSync(join(here, "results", "latest.svg"), svg);
-    const data = JSON.stringify({ about, found, limits, failures }, null, 1);
+    const data = JSON.stringify({ about, found, limits, failures, speed }, null, 1);
     writeFileSync(join(here, "results", "latest.json"), data);
   }
 } finally {

@@ -9,6 +9,7 @@ const engines = {
   "wa-sqlite OPFSCoopSyncVFS": async () => (await import("./engines/wa-sqlite.mjs")).coop,
   "wa-sqlite OPFSWriteAheadVFS": async () => (await import("./engines/wa-sqlite.mjs")).writeAhead,
   "sqlite-wasm opfs-sahpool": async () => (await import("./engines/sqlite-wasm.mjs")).sahpool,
+  "apsw.speedtest": () => import("./engines/speedtest.mjs"),
   "sqlite-wasm opfs": async () => (await import("./engines/sqlite-wasm.mjs")).opfs,
 };
 

@@ -71,6 +71,9 @@ def run(folder: str, place: str, mode: str, clean: Callable[[], None]) -> dict[s
     tempfile.tempdir = folder
     tempfile._get_candidate_names = lambda: map(str, itertools.count())  # type: ignore[attr-defined]
 
+    # Anew, for the changes of the run before are in it.
+    for name in [name for name in sys.modules if name.startswith("apsw.tests")]:
+        del sys.modules[name]
     suite = importlib.import_module("apsw.tests.__main__")
     suite.setup()
     # The suite's own figures for a run that is to be short.
