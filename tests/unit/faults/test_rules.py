@@ -153,7 +153,7 @@ RULES = (
     Rule(
         "a commit frame waits, though no flush will come",
         kills,
-        {"} else if (node->append_commit) {": "} else if (0) {"},
+        {"if (node->append_commit) return": "if (0) return"},
     ),
     Rule(
         "what was rolled back stays gathered",
