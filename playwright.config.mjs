@@ -6,6 +6,9 @@ const python = process.env.PYTHON ?? ".build/venv/bin/python";
 // Another folder made by scripts/pyodide_dist.py, to test a wheel that was built another way.
 const pyodide = process.env.HOLDFAST_PYODIDE ?? ".build/pyodide";
 
+// One project is enough for these.
+const NO_BROWSER = "**/history-checker.spec.mjs";
+
 export default defineConfig({
   testDir: "tests/e2e",
   testMatch: "*.spec.mjs",
@@ -20,7 +23,13 @@ export default defineConfig({
   reporter: process.env.PLAYWRIGHT_JUNIT_OUTPUT_FILE ? [["list"], ["junit"]] : [["list"]],
   projects: [
     { name: "chromium", use: { browserName: "chromium" } },
-    { name: "firefox", use: { browserName: "firefox" } },
+    // The same browser, made one that knows no shared file handles.
+    {
+      name: "chromium-exclusive",
+      use: { browserName: "chromium", handles: "exclusive" },
+      testIgnore: [NO_BROWSER, "**/{harness,policy,readme,demo}.spec.mjs"],
+    },
+    { name: "firefox", use: { browserName: "firefox" }, testIgnore: NO_BROWSER },
   ],
   webServer: {
     command: `${python} scripts/serve.py --pyodide ${pyodide}`,

@@ -42,6 +42,23 @@ const state = `
 }
 `;
 
+/** Lets the tab write until a large transaction is half done, and calls `kill` then. */
+async function killInside(tab, kill) {
+  await tab.run(rounds);
+  await tab.event((event) => event.acknowledged === 3);
+  await tab.event((event) => event.inside === 4);
+  await kill(tab);
+}
+
+/** Whether a `state` is whole, and has what `dead` was told to be committed. */
+function check(found, dead) {
+  const acknowledged = Math.max(...dead.events.map((event) => event.acknowledged ?? 0), 3);
+  expect(found).toMatchObject({ integrity: "ok", torn: [], half_updated: 0 });
+  // The last one may have been committed without being acknowledged any more.
+  expect([acknowledged, acknowledged + 1]).toContain(found.last);
+  expect(found.rounds).toBe(found.last);
+}
+
 for (const [how, kill] of [
   ["worker", (tab) => tab.terminateWorker()],
   ["renderer", (tab) => tab.killRenderer()],
@@ -52,20 +69,9 @@ for (const [how, kill] of [
     await a.run(open);
     await b.run(open);
 
-    await b.run(rounds);
-    await b.event((event) => event.acknowledged === 3);
-    await b.event((event) => event.inside === 4);
-    await kill(b);
-    const acknowledged = Math.max(...b.events.map((event) => event.acknowledged ?? 0), 3);
-
-    const check = (found) => {
-      expect(found).toMatchObject({ integrity: "ok", torn: [], half_updated: 0 });
-      // The last one may have been committed without being acknowledged any more.
-      expect([acknowledged, acknowledged + 1]).toContain(found.last);
-      expect(found.rounds).toBe(found.last);
-    };
+    await killInside(b, kill);
     const seen = await a.run(state);
-    check(seen);
+    check(seen, b);
     const fresh = await openTab();
     await fresh.run(open);
     expect(await fresh.run(state)).toEqual(seen);
@@ -77,6 +83,30 @@ for (const [how, kill] of [
     expect(await fresh.run(`await db.fetch_value("PRAGMA integrity_check")`)).toBe("ok");
   });
 }
+
+test.describe("the browser", () => {
+  test.use({ ownBrowser: true });
+
+  test("killing it with all of its tabs loses nothing acknowledged", async ({
+    openTab,
+    tabBrowser,
+  }) => {
+    const a = await openTab();
+    const b = await openTab();
+    await a.run(open);
+    await b.run(open);
+    await killInside(b, () => tabBrowser.restart());
+    const fresh = await openTab();
+    await fresh.run(open);
+    check(await fresh.run(state), b);
+    await fresh.run(rounds);
+    const next = await fresh.event((event) => event.acknowledged);
+    await fresh.run(`task.cancel()`);
+    expect(await fresh.run(`await db.fetch_value("SELECT max(round) FROM t")`)).toBeGreaterThanOrEqual(
+      next.acknowledged,
+    );
+  });
+});
 
 test("no update is lost between tabs that count", async ({ openTab }) => {
   const tabs = [await openTab(), await openTab(), await openTab()];

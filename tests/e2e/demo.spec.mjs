@@ -39,11 +39,6 @@ async function press(page, ...keys) {
 }
 
 test.describe("two tabs", () => {
-  test.skip(
-    ({ browserName }) => browserName === "firefox",
-    "Firefox opens a file of OPFS for one tab at a time",
-  );
-
   test("tabs that open at once load the films once", async ({ openDemo }) => {
     const pages = await openDemo(2);
     const said = [];

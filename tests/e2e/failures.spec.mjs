@@ -52,6 +52,7 @@ await run_js("""async () => {
 `;
 
 test.describe("in Chromium, which can take things away", () => {
+  test.use({ ownBrowser: true });
   test.skip(({ browserName }) => browserName === "firefox", "these need the DevTools protocol");
 
   test("site data that is cleared under open tabs ends their writing", async ({
@@ -233,7 +234,7 @@ db = await opening
 });
 
 test("a browser that refuses OPFS is told so", async ({ openTab }) => {
-  const tab = await openTab();
+  const tab = await openTab({ own: true });
   await tab.run(`
 import holdfast
 from pyodide.code import run_js
@@ -248,7 +249,7 @@ None
 
 test("pages with another version of the package do not mix with this one", async ({ openTab }) => {
   const a = await openTab();
-  const b = await openTab();
+  const b = await openTab({ own: true });
   await a.run(open);
   await a.run(insert());
   await b.run(`import holdfast, holdfast.storage.node as node; node.PROTOCOL -= 1`);

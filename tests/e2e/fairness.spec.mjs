@@ -1,10 +1,9 @@
 // Four tabs that write and read without pause: nobody starves, and the WAL stays bounded.
 import { expect, test } from "./tabs.mjs";
 
-const prepare = (share) => `
+const prepare = `
 import asyncio, time, holdfast
 import holdfast.storage.node as node
-${share ? "" : "node.SHARE_HANDLES = False"}
 db = await holdfast.open("fairness.db")
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, n INTEGER)")
 await db.execute("INSERT OR IGNORE INTO t VALUES(1, 0)")
@@ -40,36 +39,29 @@ await reader
 {"waits": waits, "frames": frames, "wrong": wrong, "threshold": node.CHECKPOINT}
 `;
 
-for (const share of [true, false]) {
-  test(`with ${share ? "shared" : "exclusive"} handles everybody gets a turn`, async ({
-    openTab,
-    browserName,
-  }) => {
-    test.skip(share && browserName === "firefox", "its handles are exclusive");
-    const tabs = [];
-    for (let n = 0; n < 4; n += 1) tabs.push(await openTab());
-    for (const tab of tabs) await tab.run(prepare(share));
-    const mode = await tabs[0].run(`(await db.status()).handle_mode`);
-    expect(mode).toBe(share ? "shared" : "exclusive");
+test("everybody gets a turn, and the WAL stays bounded", async ({ openTab, handleMode }) => {
+  const tabs = [];
+  for (let n = 0; n < 4; n += 1) tabs.push(await openTab());
+  for (const tab of tabs) await tab.run(prepare);
+  expect(await tabs[0].run(`(await db.status()).handle_mode`)).toBe(handleMode);
 
-    const seconds = Number(process.env.FAIRNESS_SECONDS ?? 6);
-    test.setTimeout(90_000 + seconds * 2_000);
-    const found = await Promise.all(tabs.map((tab, me) => tab.run(use(me, seconds))));
+  const seconds = Number(process.env.FAIRNESS_SECONDS ?? 6);
+  test.setTimeout(90_000 + seconds * 2_000);
+  const found = await Promise.all(tabs.map((tab, me) => tab.run(use(me, seconds))));
 
-    for (const { waits, wrong, frames, threshold } of found) {
-      expect(wrong).toEqual([]);
-      expect(frames).toBeLessThanOrEqual(4 * threshold);
-      expect(waits.length).toBeGreaterThan(10);
-    }
-    // A write behind one's own, within a turn, waits for nobody.
-    const waited = found.flatMap(({ waits }) => waits.filter((wait) => wait > 1));
-    waited.sort((one, other) => one - other);
-    const median = waited[waited.length >> 1];
-    const longest = waited.at(-1);
-    console.log(
-      `${waited.length} turns: median ${median.toFixed(1)} ms, longest ${longest.toFixed(1)} ms; ` +
-        `at most ${Math.max(...found.map(({ frames }) => frames))} frames`,
-    );
-    expect(longest).toBeLessThan(10 * median);
-  });
-}
+  for (const { waits, wrong, frames, threshold } of found) {
+    expect(wrong).toEqual([]);
+    expect(frames).toBeLessThanOrEqual(4 * threshold);
+    expect(waits.length).toBeGreaterThan(10);
+  }
+  // A write behind one's own, within a turn, waits for nobody.
+  const waited = found.flatMap(({ waits }) => waits.filter((wait) => wait > 1));
+  waited.sort((one, other) => one - other);
+  const median = waited[waited.length >> 1];
+  const longest = waited.at(-1);
+  console.log(
+    `${waited.length} turns: median ${median.toFixed(1)} ms, longest ${longest.toFixed(1)} ms; ` +
+      `at most ${Math.max(...found.map(({ frames }) => frames))} frames`,
+  );
+  expect(longest).toBeLessThan(10 * median);
+});

@@ -1,7 +1,6 @@
 // The files of a database: exported from one tab, imported, deleted, refused while a tab has it.
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect, test } from "./tabs.mjs";
 
 const python = process.env.PYTHON ?? "python3";
@@ -24,7 +23,7 @@ async def filled(name, rows, mark):
     return db
 `;
 
-test("an export from a tab with triggers is a plain SQLite file", async ({ openTab, profile }) => {
+test("an export from a tab with triggers is a plain SQLite file", async ({ openTab }, testInfo) => {
   const a = await openTab();
   const b = await openTab();
   await a.run(start);
@@ -58,7 +57,7 @@ base64.b64encode(data).decode()`);
   expect(await b.run(`writing.done()`)).toBe(false);
   await b.run(`writing.cancel()`);
 
-  const file = join(profile, "export.db");
+  const file = testInfo.outputPath("export.db");
   writeFileSync(file, Buffer.from(data, "base64"));
   const found = spawnSync(
     python,
@@ -282,7 +281,8 @@ found + [refused, await holdfast.databases()]`),
 test("a large database passes through little memory", async ({ openTab }) => {
   test.setTimeout(600_000);
   const size = Number(process.env.BIG_MB ?? 48);
-  const a = await openTab();
+  // Of a worker whose memory no other test made larger.
+  const a = await openTab({ own: true });
   await a.run(start);
   const found = await a.run(`
 import pyodide_js, time

@@ -6,10 +6,8 @@ import { violations } from "./history.mjs";
 const ACCOUNTS = 10;
 const SUM = ACCOUNTS * 100;
 
-const open = (share) => `
+const open = `
 import asyncio, random, js, holdfast
-import holdfast.storage.node as node
-${share ? "" : "node.SHARE_HANDLES = False"}
 db = await holdfast.open("history.db", busy_timeout=30)
 async with db.write_transaction() as tx:
     await tx.execute("CREATE TABLE IF NOT EXISTS account(id INTEGER PRIMARY KEY, n INTEGER)")
@@ -79,74 +77,66 @@ function random(seed) {
   };
 }
 
-for (const share of [true, false]) {
-  test(`nothing is lost or torn with ${share ? "shared" : "exclusive"} handles`, async ({
-    openTab,
-    browserName,
-  }) => {
-    test.skip(share && browserName === "firefox", "its handles are exclusive");
-    const seconds = Number(process.env.HISTORY_SECONDS ?? 15);
-    const seed = Number(process.env.HISTORY_SEED ?? Math.floor(Math.random() * 1e9));
-    test.setTimeout(120_000 + seconds * 3_000);
-    console.log(`HISTORY_SEED=${seed}`);
-    const chance = random(seed);
-    const all = [];
-    const tabs = [];
-    const died = [];
-    let count = 0;
-    const start = async () => {
-      const tab = await openTab({ killable: browserName === "chromium" });
-      tab.number = count += 1;
-      await tab.run(open(share));
-      await tab.run(work(tab.number, Math.floor(chance() * 1e9)));
-      tabs.push(tab);
-      all.push(tab);
-    };
+test("nothing is lost or torn, whoever dies or stops", async ({ openTab }) => {
+  const seconds = Number(process.env.HISTORY_SECONDS ?? 15);
+  const seed = Number(process.env.HISTORY_SEED ?? Math.floor(Math.random() * 1e9));
+  test.setTimeout(120_000 + seconds * 3_000);
+  console.log(`HISTORY_SEED=${seed}`);
+  const chance = random(seed);
+  const all = [];
+  const tabs = [];
+  const died = [];
+  let count = 0;
+  const start = async () => {
+    const tab = await openTab();
+    tab.number = count += 1;
+    await tab.run(open);
+    await tab.run(work(tab.number, Math.floor(chance() * 1e9)));
+    tabs.push(tab);
+    all.push(tab);
+  };
 
-    for (let n = 0; n < 3; n += 1) await start();
-    const deaths = {
-      close: (tab) => tab.close(),
-      terminate: (tab) => tab.terminateWorker(),
-      ...(browserName === "chromium" && {
-        kill: (tab) => tab.killRenderer(),
-        async stop(tab) {
-          await tab.stop();
-          await new Promise((resolve) => setTimeout(resolve, 200 + chance() * 600));
-          tab.resume();
-          return "lives";
-        },
-      }),
-    };
-    const done = [];
-    for (const until = Date.now() + seconds * 1000; Date.now() < until || done.length < 3; ) {
-      // The others go on meanwhile: this is the time that they have for it.
-      await new Promise((resolve) => setTimeout(resolve, 200 + chance() * 800));
-      const names = Object.keys(deaths);
-      const how = names[Math.floor(chance() * names.length)];
-      const tab = tabs[Math.floor(chance() * tabs.length)];
-      done.push(how);
-      if ((await deaths[how](tab)) === "lives") continue;
-      tabs.splice(tabs.indexOf(tab), 1);
-      died.push(tab.number);
-      await start();
-    }
+  for (let n = 0; n < 3; n += 1) await start();
+  const deaths = {
+    close: (tab) => tab.close(),
+    terminate: (tab) => tab.terminateWorker(),
+    kill: (tab) => tab.killRenderer(),
+    async stop(tab) {
+      await tab.stop();
+      await new Promise((resolve) => setTimeout(resolve, 200 + chance() * 600));
+      tab.resume();
+      return "lives";
+    },
+  };
+  const done = [];
+  for (const until = Date.now() + seconds * 1000; Date.now() < until || done.length < 3; ) {
+    // The others go on meanwhile: this is the time that they have for it.
+    await new Promise((resolve) => setTimeout(resolve, 200 + chance() * 800));
+    const names = Object.keys(deaths);
+    const how = names[Math.floor(chance() * names.length)];
+    const tab = tabs[Math.floor(chance() * tabs.length)];
+    done.push(how);
+    if ((await deaths[how](tab)) === "lives") continue;
+    tabs.splice(tabs.indexOf(tab), 1);
+    died.push(tab.number);
+    await start();
+  }
 
-    for (const tab of tabs) await tab.run(`running = False\nawait working\nawait db.close()`);
-    const last = await openTab({ killable: false });
-    await last.run(open(share));
-    const left = {
-      log: await last.run(`[list(row) for row in await db.fetch_all("SELECT * FROM log ORDER BY version")]`),
-      sum: await last.run(`await db.fetch_value("SELECT sum(n) FROM account")`),
-      integrity: await last.run(`await db.fetch_value("PRAGMA integrity_check")`),
-    };
-    // Only now: what a tab said before it died may have come after its death.
-    const events = all.flatMap((tab) => tab.events);
-    const writes = events.filter(({ what }) => what === "written").length;
-    const reads = events.filter(({ what }) => what === "seen").length;
-    console.log(`${writes} writes and ${reads} reads acknowledged, ${left.log.length} in the log; ${done.join(", ")}`);
-    expect(violations({ events, left, sum: SUM, died })).toEqual([]);
-    // So much that something could have gone wrong.
-    expect(writes).toBeGreaterThan(50);
-    expect(reads).toBeGreaterThan(50);
-  });
-}
+  for (const tab of tabs) await tab.run(`running = False\nawait working\nawait db.close()`);
+  const last = await openTab();
+  await last.run(open);
+  const left = {
+    log: await last.run(`[list(row) for row in await db.fetch_all("SELECT * FROM log ORDER BY version")]`),
+    sum: await last.run(`await db.fetch_value("SELECT sum(n) FROM account")`),
+    integrity: await last.run(`await db.fetch_value("PRAGMA integrity_check")`),
+  };
+  // Only now: what a tab said before it died may have come after its death.
+  const events = all.flatMap((tab) => tab.events);
+  const writes = events.filter(({ what }) => what === "written").length;
+  const reads = events.filter(({ what }) => what === "seen").length;
+  console.log(`${writes} writes and ${reads} reads acknowledged, ${left.log.length} in the log; ${done.join(", ")}`);
+  expect(violations({ events, left, sum: SUM, died })).toEqual([]);
+  // So much that something could have gone wrong.
+  expect(writes).toBeGreaterThan(50);
+  expect(reads).toBeGreaterThan(50);
+});

@@ -29,8 +29,8 @@ const isTab = (line) =>
   (line.includes(" --type=renderer ") && !line.includes(" --top-chrome-webui ")) ||
   (line.includes(" -contentproc ") && line.endsWith(" tab"));
 
-/** CPU milliseconds used so far by each tab process of the browser with this profile folder. */
-function tabProcesses(profile) {
+/** All processes that have not ended: pid -> { state, parent, cpu, line }. */
+function processes() {
   const all = new Map();
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
@@ -38,6 +38,21 @@ function tabProcesses(profile) {
     const line = read(name, "cmdline")?.split("\0").join(" ").trim();
     if (now && line && now.state !== "Z") all.set(Number(name), { ...now, line });
   }
+  return all;
+}
+
+/** The first process of the browser with this profile folder. */
+export function browserProcess(profile) {
+  const all = processes();
+  const named = [...all].filter(([, { line }]) => line.includes(profile));
+  const [first, ...others] = named.filter(([, { parent }]) => !all.get(parent)?.line.includes(profile));
+  if (first && others.length === 0) return first[0];
+  throw new Error(`${named.length} processes name ${profile}, and none is their first`);
+}
+
+/** CPU milliseconds used so far by each tab process of the browser with this profile folder. */
+function tabProcesses(profile) {
+  const all = processes();
   // Only the browser's first process is sure to name the profile; the others descend from it.
   const ofBrowser = (pid) => {
     const process = all.get(pid);

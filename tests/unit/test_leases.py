@@ -284,6 +284,38 @@ async def test_an_idle_lease_is_given_up_without_being_asked(world: World) -> No
     assert a.level == Level.NONE
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_a_tab_that_goes_to_sleep_keeps_nothing(world: World, exclusive: bool) -> None:
+    world.lost = True
+    a, b = world.tab(exclusive=exclusive), world.tab(exclusive=exclusive)
+    async with asyncio.timeout(IDLE / 2):  # not because it was idle for long enough
+        await a.write(1)
+        a.leave_write()
+        a.rest()
+        assert a.level == Level.NONE
+        await b.write(1)
+        b.leave_write()
+        b.rest()
+
+        # Inside transactions it keeps what they need, and no longer than that.
+        await a.write(1)
+        await a.read(1)
+        a.rest()
+        assert a.level >= Level.WRITE
+        a.leave_read()
+        assert a.level >= Level.WRITE
+        a.leave_write()
+        await b.write(1)
+        assert await b.exclusive(1)
+    assert a.level == Level.NONE
+    b.leave_write()
+    # Awake again, it keeps leases as before.
+    await a.write(1)
+    a.leave_write()
+    await asyncio.sleep(0)
+    assert a.level >= Level.WRITE
+
+
 async def test_what_is_wanted_is_given_when_the_transaction_ends(world: World) -> None:
     a, b = world.tab(), world.tab()
     await a.write(1)

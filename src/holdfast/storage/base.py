@@ -138,6 +138,9 @@ class Storage(ABC):
         """Whether somebody else committed since this was last asked, announced or not."""
         return False
 
+    def rest(self) -> None:
+        """The page is frozen, hidden or left: keep nothing that others would have to wait for."""
+
     async def status(self) -> StorageStatus:
         return StorageStatus(storage=self.kind)
 

@@ -251,9 +251,15 @@ class Leases:
             self._give_read()
 
     def give_up_kept(self) -> None:
-        """Give up what no transaction needs: the tab goes idle, hidden or away."""
+        """Give up what no transaction needs: the tab is idle."""
         self._give_write_if_free()
         self._give_read_if_free()
+
+    def rest(self) -> None:
+        """The tab goes to sleep: the same, and what a transaction needs goes when that ends."""
+        self.give_up_kept()
+        self._write_wanted = self._write_wanted or self._write is not None
+        self._read_wanted = self._read_wanted or self._read is not None
 
     def close(self) -> None:
         """Give up everything."""

@@ -44,9 +44,6 @@ logger = logging.getLogger("holdfast")
 # The folder of OPFS that all of this package's files are in.
 FOLDER = "holdfast"
 
-# False: use exclusive handles even where tabs could share them, as tests of that mode do.
-SHARE_HANDLES = True
-
 # A file control of the VFS: bring the wal-index up to date (see holdfast_vfs.c).
 CATCH_UP = 0x48460001
 
@@ -160,7 +157,7 @@ class Node:
         with contextlib.ExitStack() as undo:
             self._files_lock = await self._share_files(timeout)
             undo.push(lambda error, *_: self._files_lock.release() if error else None)
-            self.files = await DatabaseFiles.find([FOLDER, *folder], name, SHARE_HANDLES)
+            self.files = await DatabaseFiles.find([FOLDER, *folder], name)
             if self.files.shared:
                 await self.files.open(timeout)
             undo.callback(self.files.close)
@@ -224,6 +221,11 @@ class Node:
             finally:
                 # Whoever replaces or deletes the files finds none open.
                 self._files_lock.release()
+
+    def rest(self) -> None:
+        """The worker may be stopped soon: keep no lease beyond its transaction, and no message."""
+        self._send()
+        self.leases.rest()
 
     async def tabs(self) -> list[str]:
         """The ids of the tabs that have the database open."""

@@ -239,6 +239,10 @@ class OpfsStorage(Storage):
         known, self._version = self._version, version
         return version != known
 
+    def rest(self) -> None:
+        if self._node is not None:
+            self._node.rest()
+
     async def status(self) -> StorageStatus:
         from ..browser.files import estimate
 

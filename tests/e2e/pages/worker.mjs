@@ -1,8 +1,9 @@
 // A bare Pyodide worker: it loads, installs what it is told to and runs the Python it is sent.
 //
-// { id, load: { packages, scripts, classic } }
+// { id, load: { packages, scripts, classic, ignoreMode } }
 //                             loads the scripts and Pyodide, in the way of a classic or a module
-//                             worker, and micropip.install()s the packages
+//                             worker, and micropip.install()s the packages; `ignoreMode` makes the
+//                             browser one that knows no mode of file handles
 // { id, python }              runs the code (await allowed) and answers its last expression
 // { id, spin: milliseconds }  keeps this thread busy, so that its process can be told by its load
 //
@@ -17,8 +18,18 @@ function toPlain(value) {
   return plain;
 }
 
+// As in browsers that do not know the option: each handle is exclusive.
+function ignoreModes() {
+  const handle = FileSystemFileHandle.prototype;
+  const create = handle.createSyncAccessHandle;
+  handle.createSyncAccessHandle = function () {
+    return create.call(this);
+  };
+}
+
 const actions = {
-  async load({ packages, scripts, classic }) {
+  async load({ packages, scripts, classic, ignoreMode }) {
+    if (ignoreMode) ignoreModes();
     const load = async (url) => (classic ? importScripts(url) : import(url));
     for (const url of scripts) await load(url);
     const { loadPyodide } = (await load(`/pyodide/pyodide.${classic ? "js" : "mjs"}`)) ?? self;

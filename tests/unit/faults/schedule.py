@@ -19,7 +19,7 @@ from faults.client import Client
 from faults.disk import Disk, crashes
 from faults.history import ACCOUNTS, LOG, SETUP, STATE, Effect, History, Seen, State, entry, replay
 from faults.scheduler import current
-from holdfast import Database
+from holdfast import Database, DatabaseClosedError
 from holdfast.storage import node as node_module
 from holdfast.storage.opfs import OpfsStorage
 
@@ -32,6 +32,9 @@ class Undone(Exception):
 
 class Schedule:
     """Runs and checks itself."""
+
+    # How often a database is closed while somebody is at work with it.
+    closed_at_work = 0.3
 
     def __init__(self, library: Library, seed: int, *, shared: bool) -> None:
         self.library = library
@@ -110,11 +113,22 @@ class Schedule:
                 first = await self._open(tab)
                 # A second connection of the same tab, which shares its leases.
                 second = await self._open(tab) if self.choose.random() < 0.3 else first
-                await asyncio.gather(
-                    *(self._work(tab, database) for database in {first: 0, second: 0}),
-                    self._work(tab, first),
+                databases = list(dict.fromkeys((first, second)))
+                works = asyncio.gather(
+                    *(self._work(tab, database) for database in (*databases, first)),
+                    return_exceptions=True,
                 )
-                for database in {first: 0, second: 0}:
+                if self.choose.random() < self.closed_at_work:
+                    # Closed in the middle of it; whoever is at work is told.
+                    await asyncio.sleep(self.choose.random() * 0.05)
+                    for database in databases:
+                        await database.close()
+                for error in await works:
+                    if error is not None and not (
+                        isinstance(error, DatabaseClosedError) and first.closed
+                    ):
+                        raise error
+                for database in databases:
                     self._before_close(tab, database)
                     await database.close()
         except Exception as error:
@@ -203,7 +217,7 @@ class Schedule:
         await asyncio.sleep(self.choose.choice((0.001, 0.05, 0.2)))
 
     async def _hide(self, tab: SimulatedTab, database: Database) -> None:
-        database._storage.node.leases.give_up_kept()  # type: ignore[attr-defined]
+        database._storage.rest()
 
     async def _turn(self) -> None:
         for _ in range(self.choose.choice((0, 0, 1, 3))):

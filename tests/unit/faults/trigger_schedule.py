@@ -91,6 +91,8 @@ class Consumer:
 class TriggerSchedule(Schedule):
     """Runs and checks itself."""
 
+    closed_at_work = 0.0  # what a consumer saw of its end would be no more than a guess
+
     def __init__(self, library: Library, seed: int, *, shared: bool) -> None:
         super().__init__(library, seed, shared=shared)
         self.names = itertools.count(1)

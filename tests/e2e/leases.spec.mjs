@@ -1,0 +1,118 @@
+// Who waits for whom: tabs that are stopped, idle or inside a transaction.
+import { expect, test } from "./tabs.mjs";
+
+// So soon, in seconds, has a tab to be told that others keep the database.
+const BOUND = 0.5;
+
+const open = `
+import asyncio, time, holdfast
+db = await holdfast.open("leases.db", busy_timeout=${BOUND})
+await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, who TEXT)")
+
+async def outcome(awaitable):
+    start = time.monotonic()
+    try:
+        await awaitable
+    except holdfast.DatabaseBusyError:
+        assert time.monotonic() - start >= ${BOUND} * 0.9, "it did not wait for so long"
+        return "busy"
+    return "done"
+`;
+
+const insert = (who) => `await outcome(db.execute("INSERT INTO t(who) VALUES('${who}')"))`;
+const rows = `[row["who"] for row in await db.fetch_all("SELECT who FROM t ORDER BY id")]`;
+
+test("a tab that is stopped while it is idle delays nobody", async ({ openTab }) => {
+  const a = await openTab();
+  const b = await openTab();
+  for (const tab of [a, b]) await tab.run(open);
+  await b.run(insert("b"));
+  // Nobody asked for it.
+  await expect.poll(() => a.leases(), { intervals: [20] }).toEqual([]);
+  await b.stop();
+  expect(await a.run(insert("a"))).toBe("done");
+  const c = await openTab();
+  await c.run(open);
+  expect(await c.run(insert("c"))).toBe("done");
+  expect(await a.run(rows)).toEqual(["b", "a", "c"]);
+  b.resume();
+  expect(await b.run(rows)).toEqual(["b", "a", "c"]);
+});
+
+test("a tab that is stopped inside a transaction keeps it, and others are told in time", async ({
+  openTab,
+  handleMode,
+}) => {
+  const a = await openTab();
+  const b = await openTab();
+  for (const tab of [a, b]) await tab.run(open);
+  await b.run(`
+go_on = asyncio.Event()
+async def write():
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t(who) VALUES('b')")
+        emit("inside")
+        await go_on.wait()
+        await tx.execute("INSERT INTO t(who) VALUES('b, later')")
+    emit("committed")
+writing = asyncio.ensure_future(write())
+`);
+  await b.event((event) => event === "inside");
+  await b.stop();
+  // More than once: whoever was refused has left nothing in the queue.
+  for (let n = 0; n < 2; n += 1) expect(await a.run(insert("a"))).toBe("busy");
+  const read = await a.run(`await outcome(db.fetch_all("SELECT * FROM t"))`);
+  expect(read).toBe(handleMode === "shared" ? "done" : "busy");
+  if (handleMode === "shared") expect(await a.run(rows)).toEqual([]);
+
+  b.resume();
+  // It is inside still, and the only one to write.
+  expect(await a.run(insert("a"))).toBe("busy");
+  await b.run(`go_on.set()`);
+  await b.event((event) => event === "committed");
+  expect(await a.run(insert("a"))).toBe("done");
+  for (const tab of [a, b]) {
+    expect(await tab.run(rows)).toEqual(["b", "b, later", "a"]);
+    expect(await tab.run(`await db.fetch_value("PRAGMA integrity_check")`)).toBe("ok");
+  }
+});
+
+test("a tab whose reader is stopped keeps no writer waiting, where handles are shared", async ({
+  openTab,
+  handleMode,
+}) => {
+  test.skip(handleMode === "exclusive", "one tab at a time, whether it reads or writes");
+  const a = await openTab();
+  const b = await openTab();
+  for (const tab of [a, b]) await tab.run(open);
+  await b.run(insert("b"));
+  await b.run(`
+go_on = asyncio.Event()
+async def read():
+    async with db.read_transaction() as tx:
+        first = await tx.fetch_value("SELECT count(*) FROM t")
+        emit("inside")
+        await go_on.wait()
+        emit([first, await tx.fetch_value("SELECT count(*) FROM t")])
+reading = asyncio.ensure_future(read())
+`);
+  await b.event((event) => event === "inside");
+  // Of what it kept after its write.
+  await expect.poll(() => a.leases(), { intervals: [20] }).toEqual(["holdfast:leases.db:read"]);
+  await b.stop();
+  // Also where the WAL passes its threshold: what cannot be checkpointed now, waits.
+  const written = await a.run(`
+for _ in range(6):
+    async with db.write_transaction() as tx:
+        for _ in range(400):
+            await tx.execute("INSERT INTO t(who) VALUES(?)", ("a" * 3000,))
+(await db.status()).wal_frames
+`);
+  expect(written).toBeGreaterThan(1500);
+  b.resume();
+  await b.run(`go_on.set()`);
+  expect(await b.event((event) => event.length === 2)).toEqual([1, 1]);
+  expect(await b.run(`await db.fetch_value("SELECT count(*) FROM t")`)).toBe(2401);
+  await a.run(insert("a"));
+  expect(await a.run(`(await db.status()).wal_frames`)).toBeLessThan(500);
+});
