@@ -99,8 +99,10 @@ class OpfsStorage(Storage):
             raw.file_control("main", CATCH_UP, 0)
             self.configure(raw)
             raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            # Checkpoints need a lease, so they are not SQLite's to begin.
+            # Checkpoints need a lease and a wal-index that is up to date, so they are not SQLite's
+            # to begin, neither after a commit nor when the last connection of a tab is closed.
             raw.wal_autocheckpoint(0)
+            raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             mode = raw.execute("PRAGMA journal_mode = WAL").get
             if mode != "wal":
                 raise StorageUnavailableError(f"{self.name!r} stays in journal mode {mode!r}")

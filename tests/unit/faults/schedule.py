@@ -114,18 +114,17 @@ class Schedule:
                 # A second connection of the same tab, which shares its leases.
                 second = await self._open(tab) if self.choose.random() < 0.3 else first
                 databases = list(dict.fromkeys((first, second)))
+                used = (*databases, first)
                 works = asyncio.gather(
-                    *(self._work(tab, database) for database in (*databases, first)),
-                    return_exceptions=True,
+                    *(self._work(tab, database) for database in used), return_exceptions=True
                 )
                 if self.choose.random() < self.closed_at_work:
-                    # Closed in the middle of it; whoever is at work is told.
+                    # In the middle of it, whoever is at work is told; another connection goes on.
                     await asyncio.sleep(self.choose.random() * 0.05)
-                    for database in databases:
-                        await database.close()
-                for error in await works:
+                    await self.choose.choice(databases).close()
+                for database, error in zip(used, await works, strict=True):
                     if error is not None and not (
-                        isinstance(error, DatabaseClosedError) and first.closed
+                        isinstance(error, DatabaseClosedError) and database.closed
                     ):
                         raise error
                 for database in databases:

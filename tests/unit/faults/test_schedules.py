@@ -188,6 +188,36 @@ def test_a_tab_that_closes_in_the_middle_of_anything_keeps_nothing(
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
+def test_closing_copies_nothing_from_a_wal_that_it_does_not_know(
+    library: Library, shared: bool
+) -> None:
+    """SQLite would checkpoint, by a wal-index of a WAL that others have restarted since."""
+    browser = Browser(library, Disk(), random.Random(1), shared=shared)
+
+    async def main() -> None:
+        a, b = browser.tab(), browser.tab()
+        one, other = await a.run(opened(a)), await b.run(opened(b))
+        await b.run(other.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)"))
+        for n in range(40):
+            await b.run(other.execute(f"INSERT INTO t(v) VALUES(zeroblob({n * 300}))"))
+            if n == 7:
+                assert await a.run(one.fetch_value("SELECT count(*) FROM t")) == 8
+        leases = one._storage.node.leases  # type: ignore[attr-defined]
+        # All that a checkpoint may need, and no look at the files yet.
+        await a.run(leases.write(1))
+        assert await a.run(leases.exclusive(1))
+        before = {name: bytes(data) for name, data in browser.disk.content.items()}
+        await a.run(one.close())
+        assert before == browser.disk.content
+        assert await b.run(other.fetch_value("PRAGMA integrity_check")) == "ok"
+        assert await b.run(other.fetch_value("SELECT count(*) FROM t")) == 40
+        await b.run(other.close())
+
+    with simulated_package(browser, checkpoint=10):
+        browser.loop.run(main())
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
 def test_an_opening_that_is_cancelled_leaves_nothing_open(library: Library, shared: bool) -> None:
     """JavaScript finds and opens the files all the same."""
     cancelled = 0
