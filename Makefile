@@ -31,7 +31,7 @@ help: ## this list
 	@echo 'ARGS="…" goes on to the test runner: make test-unit ARGS="-k transactions -x"'
 	@echo 'PYTHON=… picks the Python (3.11 or newer), PORT=… the port of the demo ($(PORT)), MINUTES=… how long to soak ($(MINUTES))'
 
-setup: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(VENV)/ready node_modules/.package-lock.json ## install what is missing: apt, pip and npm packages
+setup: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-firefox $(VENV)/ready node_modules/.package-lock.json ## install what is missing: apt, pip and npm packages
 
 wheel: $(WHEEL) ## build the wheel into dist/ (the VFS compiled by zig)
 
@@ -42,7 +42,7 @@ lint: $(VENV)/ready ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
+test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
 	$(RUN) scripts/run_tests.py unit browser e2e
 
 test-unit: $(BUILD)/needs-compiler $(VENV)/ready ## tests on CPython, in seconds
@@ -51,18 +51,18 @@ test-unit: $(BUILD)/needs-compiler $(VENV)/ready ## tests on CPython, in seconds
 test-browser: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## tests in a worker of Chromium
 	$(RUN) scripts/run_tests.py browser -- $(ARGS)
 
-test-e2e: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## several tabs, killed and stopped ones too
+test-e2e: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## several tabs, killed and stopped ones too, in both browsers
 	$(RUN) scripts/run_tests.py e2e -- $(ARGS)
 
-test-firefox: $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## the same tabs in Firefox
+test-firefox: $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## the same in Firefox alone
 	$(RUN) scripts/run_tests.py firefox -- $(ARGS)
 
 test-emscripten: $(BUILD)/needs-browser $(BUILD)/pyodide-emscripten/pyodide-lock.json ## the browser tests with the wheel built by emcc
 	HOLDFAST_PYODIDE=$(BUILD)/pyodide-emscripten $(RUN) scripts/run_tests.py browser -- $(ARGS)
 
-soak: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## tabs that die for MINUTES=… in both browsers, and the history checked
+soak: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## tabs that die for MINUTES=…, in both browsers and handle modes, and the history checked
 	HISTORY_SECONDS=$$(($(MINUTES) * 20)) FAIRNESS_SECONDS=60 PYTHON=$(RUN) npx --no-install playwright test \
-		--project=chromium --project=firefox history.spec fairness.spec
+		history.spec fairness.spec
 
 demo: $(BUILD)/pyodide/pyodide-lock.json ## serve the demo and print its address
 	$(RUN) scripts/serve.py --port $(PORT)

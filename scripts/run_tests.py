@@ -25,7 +25,7 @@ PLAYWRIGHT = ("npx", "--no-install", "playwright", "test")
 SUITES = {
     "unit": (*PYTEST, "tests/unit"),
     "browser": (*PYTEST, "tests/browser"),
-    "e2e": (*PLAYWRIGHT, "--project=chromium"),
+    "e2e": PLAYWRIGHT,
     "firefox": (*PLAYWRIGHT, "--project=firefox"),
 }
 
