@@ -21,7 +21,7 @@ const literal = (value) => JSON.stringify(JSON.stringify(value));
 
 test("the rows of triggers hold on OPFS", async ({ openTab }) => {
   test.setTimeout(600_000);
-  const tab = await openTab({ killable: false });
+  const tab = await openTab({ own: true });
   await tab.run(`
 import json, micropip, sys, types
 await micropip.install("pytest")
