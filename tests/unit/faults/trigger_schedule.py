@@ -214,8 +214,16 @@ class TriggerSchedule(Schedule):
             await _enter(tx, database, "change", source, each)
         return [f"{source} {each}" for each in tags]
 
-    async def _create(self, tab: SimulatedTab, database: Database, mine: list[Consumer]) -> None:
-        kind, source = self.choose.choice(KINDS), self.choose.choice([*SOURCES])
+    async def _create(
+        self,
+        tab: SimulatedTab,
+        database: Database,
+        mine: list[Consumer],
+        kind: str = "",
+        source: str = "",
+    ) -> None:
+        kind = kind or self.choose.choice(KINDS)
+        source = source or self.choose.choice([*SOURCES])
         name = f"{kind}{next(self.names)}"
         consumer = Consumer(name, source, tab, database)
         triggers = database.triggers
