@@ -30,7 +30,8 @@ Values = dict[str, SQLiteValue]
 class DiffRecord:
     """One change of one row.
 
-    values: the columns after it, of a DELETE None; previous: before it, of an INSERT None.
+    values: the columns after it, of a DELETE None; previous: before it, of an INSERT None. Values
+    are as they were stored, bit for bit, but for -0.0, which is recorded as 0.0.
     """
 
     operation_id: int

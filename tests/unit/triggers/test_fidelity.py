@@ -18,11 +18,12 @@ from holdfast.sqltext import quote_name
 from holdfast.triggers.records import COLUMNS, fold_diff, read_diff
 
 NAMES = ["a", "order", "my-col", 'quo"te', "id", "новый", "rowid", "value"]
+NAMES += ["NEW", "back\\slash", "new\nline", "a.b", "a[0]", "$", "it's", " "]
 VALUES = st.one_of(
     st.none(),
     st.integers(-3, 3),
     st.integers(-(2**63), 2**63 - 1),
-    # SQL cannot tell -0.0 from 0.0.
+    # The SQL that every SQLite has cannot tell -0.0 from 0.0: it is recorded as the latter.
     st.floats(allow_nan=False).map(lambda x: x + 0.0),
     st.sampled_from(["a", "A", "b", "1", "1.0", "", '{"blob":"00"}', "null"]),
     st.text(max_size=4),
@@ -42,7 +43,9 @@ class Made:
 @st.composite
 def tables(draw: st.DrawFn) -> Made:
     columns = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
-    types = ["", "TEXT", "INTEGER", "REAL", "BLOB", "NUMERIC", "TEXT COLLATE NOCASE"]
+    types = ["TEXT", "INTEGER", "REAL", "BLOB", "TEXT COLLATE NOCASE", "TEXT COLLATE RTRIM"]
+    strict = draw(st.integers(0, 3)) == 0
+    types += ["ANY", "INT"] if strict else ["", "NUMERIC", "VARCHAR(3)", "COLLATE NOCASE"]
     parts = [f"{quote_name(name)} {draw(st.sampled_from(types))}" for name in columns]
     key = draw(st.lists(st.sampled_from(columns), max_size=2, unique=True))
     without_rowid = bool(key) and draw(st.booleans())
@@ -50,11 +53,15 @@ def tables(draw: st.DrawFn) -> Made:
         if draw(st.integers(0, 4)) == 0:
             kind = draw(st.sampled_from(["VIRTUAL", "STORED"]))
             what = draw(st.sampled_from(["{}", "json_array(typeof({}))", "length({})"]))
-            parts.append(f"{quote_name('g ' + name)} AS ({what.format(quote_name(name))}) {kind}")
+            of = "ANY" if strict else ""
+            parts.append(
+                f"{quote_name('g ' + name)} {of} AS ({what.format(quote_name(name))}) {kind}"
+            )
     if key:
         parts.append(f"PRIMARY KEY ({', '.join(quote_name(name) for name in key)})")
-    end = " WITHOUT ROWID" if without_rowid else ""
-    return Made(columns, f"CREATE TABLE t({', '.join(parts)}){end}")
+    options = [("WITHOUT ROWID", without_rowid), ("STRICT", strict)]
+    end = ", ".join(option for option, wanted in options if wanted)
+    return Made(columns, f"CREATE TABLE t({', '.join(parts)}) {end}")
 
 
 @st.composite

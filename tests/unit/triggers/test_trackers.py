@@ -238,6 +238,26 @@ async def test_p6_a_handler_that_always_writes_keeps_nobody_out(
     assert await leftovers(a) == []
 
 
+async def test_p6_a_slow_handler_loses_nothing(
+    a: Database, b: Database, recorder: Recorder
+) -> None:
+    """Others read meanwhile, and wait for their turn to write."""
+    recorder.gate = asyncio.Event()
+    tracker = await a.triggers.track_table_diff("lists", recorder, throttle=0)
+    await insert(b, "first")
+    await recorder.entered.wait()
+    writing = [asyncio.create_task(insert(b, str(number))) for number in range(5)]
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in writing)
+    assert await b.fetch_value("SELECT count(*) FROM lists") == 1
+    recorder.gate.set()
+    await asyncio.gather(*writing)
+    await recorder.until_seen(6)
+    assert recorder.seen[0] == ("INSERT", "first") and len(recorder.calls[0]) == 1
+    assert sorted(one for _, one in recorder.seen[1:]) == ["0", "1", "2", "3", "4"]
+    await tracker.stop()
+
+
 async def test_p6_a_handler_that_settles_its_source_ends(db: Database, recorder: Recorder) -> None:
     async def handler(ctx: DiffContext) -> None:
         await ctx.transaction.execute(
