@@ -22,8 +22,8 @@ async def handler(ctx):
 test("B7, B9, B10, B13: what another tab does is told, whatever becomes of its messages", async ({
   openTab,
 }) => {
-  const a = await openTab({ killable: false });
-  const b = await openTab({ killable: false });
+  const a = await openTab();
+  const b = await openTab();
   await a.run(open);
   await b.run(open);
 
@@ -131,12 +131,10 @@ db = await mortal.open_database("mortal.db")
 
 test("P12, B1, B11: tabs die in the middle of making, handling and disposing", async ({
   openTab,
-  browserName,
 }) => {
   test.setTimeout(180_000);
-  // Firefox cannot lose a process in a test: there the worker dies alone.
-  const killable = browserName === "chromium";
-  const survivor = await openTab({ killable: false });
+  // What these load changes the package, so nobody else may have them.
+  const survivor = await openTab({ own: true });
   await survivor.run(`${load}
 immortal = mortal.Mortal(db, 1, lambda count: emit({"swept": count}))
 await immortal.create("tracked")
@@ -144,16 +142,14 @@ await immortal.create("tracked")
   let victim;
   const deaths = [7, 120, 33, 0, 180];
   for (const [round, delay] of deaths.entries()) {
-    const last = round === deaths.length - 1;
-    if (!victim) victim = await openTab({ killable: killable && last });
-    else if (last && killable) victim = await openTab();
-    else await victim.restartWorker();
+    if (victim) await victim.restartWorker();
+    else victim = await openTab({ own: true });
     await victim.run(`${load}
 life = asyncio.ensure_future(mortal.Mortal(db, ${round + 2}, emit).live())
 `);
     await victim.event((count) => count >= 12);
     await new Promise((resolve) => setTimeout(resolve, delay));
-    if (last && killable) await victim.killRenderer();
+    if (round === deaths.length - 1) await victim.killRenderer();
     else await victim.terminateWorker();
 
     // At once, with what the dead tab left; and when the survivor has cleaned up.
