@@ -624,3 +624,18 @@ def test_frames_that_sqlite_cuts_in_two_are_written_whole(
     finally:
         vfs.unregister()
     assert alone.connect().execute("SELECT count(*) FROM t").get == 29
+
+
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_a_commit_reaches_the_file_however_many_frames_it_has(
+    library: Library, files: Disk, page_size: int, synchronous: str
+) -> None:
+    """Wherever the room for what is gathered ends: between a frame's header and its page, too."""
+    a = Client(library, files, page_size=page_size, synchronous=synchronous)
+    a.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES(1, x'')")
+    b = Client(library, files)
+    room = 128 * 1024 // (page_size + 24)
+    for pages in range(max(1, room - 4), room + 3):
+        a.write(f"UPDATE t SET v = randomblob({pages * (page_size - 4)})")
+        assert b.read("SELECT length(v) FROM t") == [(pages * (page_size - 4),)]
