@@ -102,7 +102,9 @@ class FileTriggerHoldManager:
         import filelock
 
         while True:
-            self.folder.mkdir(exist_ok=True)
+            # Not exist_ok: it looks again, and finds what somebody has just removed.
+            with suppress(FileExistsError):
+                self.folder.mkdir()
             guard = _lock_file(self.folder / "guard")
             try:
                 guard.acquire(timeout=GUARD_TIMEOUT, poll_interval=0.002)

@@ -111,5 +111,6 @@ def _folder(file: tuple[int, int]) -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{base} is not a folder of this user alone")
     folder = base / f"{file[0]:x}-{file[1]:x}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # not exist_ok, which would look for it once more
+        folder.mkdir(mode=0o700)
     return folder
