@@ -41,6 +41,10 @@ class Lock:
             self.granted.set_result(False)
 
     def release(self) -> None:
+        # A browser hears of it when JavaScript's turn is over.
+        asyncio.get_running_loop().call_soon(self._release)
+
+    def _release(self) -> None:
         queue = self.origin.locks.get(self.name, deque())
         if self in queue:
             queue.remove(self)

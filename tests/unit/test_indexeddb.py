@@ -456,6 +456,7 @@ async def test_what_is_no_database_is_left_alone(origin: Origin) -> None:
     origin.databases["a.db"] = (5000, {0: b"rubbish!" * 512, 1: bytes(4096)})
     with pytest.raises(NotADatabaseError, match=r"'a\.db' is no SQLite database"):
         await opened()
+    await asyncio.sleep(0)
     assert origin.image("a.db")[:8] == b"rubbish!"
     assert not hub._hubs and not origin.locks["holdfast:indexeddb:a.db"]
 

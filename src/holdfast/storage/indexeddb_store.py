@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from .blocks import JOURNAL, Blocks
-from .hub import claim_lock
+from .hub import claim_lock, give_up
 from .node import check_name
 from .store import CACHE_KIB, Scratch, Store
 
@@ -45,7 +45,7 @@ class IndexedDBStore(Store):
             blocks.close()
 
     async def check_free(self, wait: float) -> None:
-        (await self._claim(wait)).release()
+        await give_up(await self._claim(wait))
 
     @asynccontextmanager
     async def replacing(self, wait: float) -> AsyncIterator[apsw.Connection]:
@@ -71,7 +71,7 @@ class IndexedDBStore(Store):
             finally:
                 new.close()
         finally:
-            lock.release()
+            await give_up(lock)
 
     async def delete(self, wait: float) -> bool:
         from ..browser.indexeddb import delete
@@ -80,7 +80,7 @@ class IndexedDBStore(Store):
         try:
             return await delete(self.name)
         finally:
-            lock.release()
+            await give_up(lock)
 
     async def _claim(self, wait: float) -> WebLock:
         from ..browser.locks import WebLocks
