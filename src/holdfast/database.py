@@ -113,7 +113,7 @@ class Database:
             return await self._execute_bare(sql, params)
         if statement.readonly:
             self._check_open()
-            async with self._reading() as connection:
+            async with self._reading(sql) as connection:
                 return connection.execute(connection.statement(sql), params)
         result = Writing(self).at_once(statement, params)
         if result is not None:
@@ -152,7 +152,7 @@ class Database:
                 return main.fetch(sql, params, one)
             finally:
                 self._storage.end_read()
-        async with self._reading() as connection:
+        async with self._reading(sql) as connection:
             if not connection.statement(sql).readonly:
                 raise ValueError(f"{sql!r} writes; use execute()")
             return connection.fetch(sql, params, one)
@@ -231,13 +231,13 @@ class Database:
             self._give_reader(connection)
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[Connection]:
-        """A connection for one statement, which sees what is committed."""
+    async def _reading(self, sql: str | None = None) -> AsyncIterator[Connection]:
+        """A connection for one statement (`sql`, if it is known), which sees what is committed."""
         await self._let_others_go()
         if (
             self._turn.locked()
             and self._storage.has_readers
-            and not self._main.statements.made_temporary
+            and not self._main.statements.may_see_temporary(sql)
         ):
             connection = await self._take_reader()
             try:

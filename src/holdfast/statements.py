@@ -7,7 +7,7 @@ and it is stopped before its first step. The answers are kept per text until the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apsw
@@ -89,6 +89,8 @@ class Statement:
     # Written tables that the update hook may say nothing of: truncated, WITHOUT ROWID, virtual,
     # dropped or altered.
     unhooked: frozenset[str]
+    # It sees the temporary schema, which other connections do not have.
+    temporary: bool = False
 
 
 class Statements:
@@ -98,6 +100,7 @@ class Statements:
         self._connection = connection
         self._known: dict[str, Statement] = {}
         self._actions: list[tuple[int, str | None, str | None, str | None]] | None = None
+        self._temporary = False
         self._ddl = False
         # Whether this connection ever made a temporary table, view or trigger, which readers lack.
         self.made_temporary = False
@@ -117,11 +120,21 @@ class Statements:
         if known is None:
             if not isinstance(sql, str):
                 raise TypeError(f"sql must be a str, not {type(sql).__name__}")
+            self._temporary = False
             known = self._analyse(sql)
+            if self._temporary or any(name.startswith("pragma_") for name in known.reads):
+                known = replace(known, temporary=True)
             if len(self._known) >= _KEPT:
                 del self._known[next(iter(self._known))]
             self._known[sql] = known
         return known
+
+    def may_see_temporary(self, sql: str | None) -> bool:
+        """Whether it matters that other connections have no temporary schema; None: who knows."""
+        if not self.made_temporary:
+            return False
+        known = None if sql is None else self._known.get(sql)
+        return known is None or known.temporary
 
     def forget(self) -> None:
         """The schema changed."""
@@ -137,6 +150,7 @@ class Statements:
     ) -> int:
         if self._actions is not None:
             self._actions.append((action, one, two, within))
+            self._temporary |= db == "temp" or action == apsw.SQLITE_PRAGMA
             # Most pragmas take effect when they are prepared, which is not yet meant here.
             return apsw.SQLITE_IGNORE if _sets(action, one, two) else apsw.SQLITE_OK
         if action == apsw.SQLITE_PRAGMA and _refusal(one, two) and one != "query_only":

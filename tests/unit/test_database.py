@@ -638,6 +638,35 @@ async def test_closing_rolls_back_what_is_open(db: Database) -> None:
             await call()
 
 
+@pytest.mark.here
+async def test_other_tables_are_read_beside_a_writer_all_the_same(db: Database) -> None:
+    """That there is a temporary table keeps nobody from reading a snapshot of the others."""
+    if not db._storage.has_readers:
+        pytest.skip("in memory there is one connection")
+    await db.execute("CREATE TEMP TABLE mine(v)")
+    count = "SELECT count(*) FROM t"
+    assert await db.fetch_value(count) == 0
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        async with db.write_transaction() as tx:
+            await tx.execute("INSERT INTO t(v) VALUES(1)")
+            begun.set()
+            await done.wait()
+
+    writing = asyncio.ensure_future(write())
+    await begun.wait()
+    async with asyncio.timeout(5):
+        assert await db.fetch_value(count) == 0
+    for sql in ("SELECT count(*) FROM mine", "SELECT count(*) FROM pragma_table_list"):
+        reading = asyncio.ensure_future(db.fetch_value(sql))
+        await asyncio.sleep(0.01)
+        assert not reading.done()
+        reading.cancel()
+    done.set()
+    await writing
+
+
 @pytest.mark.parametrize("sql", ["CREATE TABLE temp.mine(v)", "CREATE TEMP TABLE mine(v)"])
 async def test_temporary_tables_are_read_where_they_are(db: Database, sql: str) -> None:
     """Also while another task writes: other connections do not have them."""
