@@ -638,7 +638,6 @@ async def test_closing_rolls_back_what_is_open(db: Database) -> None:
             await call()
 
 
-@pytest.mark.here
 async def test_other_tables_are_read_beside_a_writer_all_the_same(db: Database) -> None:
     """That there is a temporary table keeps nobody from reading a snapshot of the others."""
     if not db._storage.has_readers:

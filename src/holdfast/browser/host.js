@@ -406,8 +406,8 @@ globalThis.holdfastHost ??= (() => {
 
   // Each undefined where the browser does not tell (WebKitGTK has no estimate).
   async function estimate() {
-    const { usage, quota } = (await navigator.storage.estimate?.()) ?? {};
-    return [await navigator.storage.persisted?.(), usage, quota];
+    const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
+    return [await navigator.storage?.persisted?.(), usage, quota];
   }
 
   // Calls back `onAnswer(id, granted, error)`, once. A request lives under its id until it is
