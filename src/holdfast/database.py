@@ -295,7 +295,7 @@ class Database:
 
     async def _let_others_go(self) -> None:
         if time.monotonic() - self._last_yield >= SLICE:
-            await asyncio.sleep(0)
+            await self._storage.let_others_go()
             self._last_yield = time.monotonic()
 
     def _check_open(self, own: bool = False) -> None:

@@ -20,9 +20,15 @@ globalThis.holdfastHost ??= (() => {
     return error.name === "QuotaExceededError" ? FULL : ERROR;
   }
 
-  // The five functions that the VFS calls, as indexes of the function table of `module` (Pyodide's
-  // Emscripten module): read, write, truncate, size, flush.
-  function install(module) {
+  let module; // Pyodide's Emscripten module
+
+  const useModule = (pyodides) => {
+    module = pyodides;
+  };
+
+  // The five functions that the VFS calls, as indexes of the module's function table: read, write,
+  // truncate, size, flush.
+  function install() {
     const view = (pointer, n) => module.HEAPU8.subarray(pointer >>> 0, (pointer >>> 0) + n);
     const functions = [
       [
@@ -410,6 +416,21 @@ globalThis.holdfastHost ??= (() => {
     return [await navigator.storage?.persisted?.(), usage, quota];
   }
 
+  // Calls a function of Python in a task of the browser, in which it may switch stacks where that
+  // is possible at all.
+  const { port1, port2 } = new MessageChannel();
+  const due = [];
+  port1.onmessage = () => due.shift()();
+
+  function nextTask(callback) {
+    if (module.jspiSupported) return callback.callPromising();
+    due.push(callback);
+    port2.postMessage(0);
+  }
+
+  // Calls it when Python has returned.
+  const soon = (callback) => queueMicrotask(callback);
+
   // Calls back `onAnswer(id, granted, error)`, once. A request lives under its id until it is
   // released, which also withdraws one that still waits.
   const requests = new Map(); // id -> function that gives back or withdraws
@@ -440,7 +461,7 @@ globalThis.holdfastHost ??= (() => {
   }
 
   const setOnAnswer = (callback) => {
-    onAnswer = callback;
+    onAnswer = module.jspiSupported ? (...answer) => callback.callPromising(...answer) : callback;
   };
 
   async function heldLocks(prefix) {
@@ -474,6 +495,7 @@ globalThis.holdfastHost ??= (() => {
 
   return {
     version,
+    useModule,
     install,
     nameFiles,
     findFiles,
@@ -501,6 +523,8 @@ globalThis.holdfastHost ??= (() => {
     request,
     release,
     setOnAnswer,
+    nextTask,
+    soon,
     heldLocks,
     channel,
     missing,

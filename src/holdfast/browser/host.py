@@ -22,9 +22,15 @@ def host() -> Any:
     StorageUnavailableError: this page's policy keeps it out, or it is of another version.
     """
     found = getattr(js.globalThis, "holdfastHost", None)
-    if found is not None:
+    if found is None:
+        found = _load()
+    else:
         _check_version(found)
-        return found
+    found.useModule(pyodide_js._module)
+    return found
+
+
+def _load() -> Any:
     try:
         run_js(files(__package__).joinpath("host.js").read_text("utf-8"))
     except JsException as error:
@@ -48,4 +54,4 @@ def _check_version(found: Any) -> None:
 @cache
 def vfs_functions() -> tuple[int, ...]:
     """read, write, truncate, size and flush, as function pointers for the VFS."""
-    return tuple(host().install(pyodide_js._module))
+    return tuple(host().install())

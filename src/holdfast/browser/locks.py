@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +9,7 @@ from functools import cache
 from pyodide.ffi import create_proxy
 
 from .host import host
+from .turns import Answer
 
 _ids = itertools.count(1)
 _waiting: dict[int, WebLock] = {}
@@ -22,7 +22,7 @@ def _answered(id: int, granted: bool, error: str) -> None:
     if error:
         lock.granted.set_exception(RuntimeError(f"the browser refused a lock: {error}"))
     else:
-        lock.granted.set_result(granted)
+        lock.granted.answer(granted)
 
 
 @cache
@@ -39,7 +39,7 @@ class WebLock:
 
     def __init__(self, name: str, exclusive: bool, if_available: bool) -> None:
         request, self._release = _functions()
-        self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.granted: Answer[bool] = Answer()
         self._id = next(_ids)
         _waiting[self._id] = self
         request(self._id, name, exclusive, if_available)

@@ -91,6 +91,10 @@ class Storage(ABC):
 
     # -- access ----------------------------------------------------------------------------------
 
+    async def let_others_go(self) -> None:
+        """Other tasks and what has come from other tabs go first."""
+        await asyncio.sleep(0)
+
     def begin_read_now(self, connection: Connection) -> bool:
         """Enter a read without waiting; False when that needs `begin_read`."""
         return True

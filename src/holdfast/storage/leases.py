@@ -80,6 +80,7 @@ class Leases:
     on_level(level): called, before anything else may happen, whenever the level changes.
     handles: in a browser whose handles are exclusive; None where tabs can share them.
     others(): whether other tabs have the database open.
+    soon(function): calls it when nothing of this tab runs, the loop's call_soon if not given.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class Leases:
         on_level: Callable[[Level], None],
         handles: Handles | None = None,
         others: Callable[[], bool] = lambda: True,
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._handles = handles
         self._name = database
         self._requests = Requests(database, locks, post)
         self._on_level = on_level
         self._others = others
+        self._soon = soon or asyncio.get_running_loop().call_soon
         self._level = Level.NONE
         self._write: LockRequest | None = None
         self._read: LockRequest | None = None
@@ -148,7 +151,7 @@ class Leases:
             # There is no way down from exclusive but to ask anew.
             self._give_read()
         elif self._read_wanted:
-            asyncio.get_running_loop().call_soon(self._give_read_if_free)
+            self._soon(self._give_read_if_free)
         if self._reader_left is not None and not self._reader_left.done():
             self._reader_left.set_result(None)
         self._used()
@@ -201,7 +204,7 @@ class Leases:
         if self._write_wanted or self._in_turn:
             # When the loop turns: a tab that has more to write at once goes on until then, but not
             # before others of the same tab that wait for their turn.
-            asyncio.get_running_loop().call_soon(self._give_write_if_free)
+            self._soon(self._give_write_if_free)
         self._write_turn.release()
 
     async def exclusive(self, timeout: float) -> bool:
@@ -292,7 +295,7 @@ class Leases:
         self._last_used = time.monotonic()
         if self._last_used - self._taken > SLICE and self._taken and self._others():
             self._taken = 0.0  # asked for once
-            asyncio.get_running_loop().call_soon(self._end_slice)
+            self._soon(self._end_slice)
         if self._idle_timer is None and not self._closed:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE, self._idle)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..browser.channel import Channel
     from ..browser.files import DatabaseFiles
     from ..browser.locks import WebLock
+    from ..browser.turns import Turns
     from .opfs import OpfsStorage
 
 logger = logging.getLogger("holdfast")
@@ -134,6 +135,7 @@ class Node:
         self.files: DatabaseFiles
         self.leases: Leases
         self.presence: Presence
+        self.turns: Turns
         self._checkpoint_at = CHECKPOINT
         self._control: apsw.Connection
         self._channel: Channel
@@ -152,6 +154,7 @@ class Node:
         from ..browser.channel import Channel
         from ..browser.files import DatabaseFiles
         from ..browser.host import vfs_functions
+        from ..browser.turns import Turns
 
         *folder, name = check_name(self.name)
         with contextlib.ExitStack() as undo:
@@ -171,6 +174,8 @@ class Node:
             )
             undo.callback(self._control.execute, "SELECT holdfast_vfs_remove(?)", (self.name,))
 
+            self.turns = Turns()
+            undo.callback(self.turns.close)
             self.leases = Leases(
                 f"holdfast:{self.name}",
                 self.locks,
@@ -178,6 +183,7 @@ class Node:
                 self._set_level,
                 None if self.files.shared else self.files,
                 lambda: bool(self._peers),
+                self.turns.soon,
             )
             undo.callback(self.leases.close)
             self.presence = Presence(self.name, self.files, self.leases)
@@ -307,7 +313,7 @@ class Node:
                 storage.on_announcement(tables, ddl)
         if self._unsent is None:
             self._unsent = set()
-            asyncio.get_running_loop().call_soon(self._send)
+            self.turns.soon(self._send)
         self._unsent |= tables
         self._unsent_ddl = self._unsent_ddl or ddl
         self.presence.look_within(SOON)

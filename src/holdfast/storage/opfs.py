@@ -158,6 +158,9 @@ class OpfsStorage(Storage):
 
     # -- access ----------------------------------------------------------------------------------
 
+    async def let_others_go(self) -> None:
+        await self.node.turns.next()
+
     def begin_read_now(self, connection: Connection) -> bool:
         if not self.node.leases.read_now():
             return False

@@ -16,7 +16,8 @@ REPEAT = 0.5
 class LockRequest(Protocol):
     """A lock that was asked for; `granted` becomes True, or False where it is not available."""
 
-    granted: asyncio.Future[bool]
+    @property
+    def granted(self) -> asyncio.Future[bool]: ...
 
     def release(self) -> None:
         """Give the lock back, or withdraw the request."""

@@ -397,6 +397,12 @@ class Host:
             return found
         return [name.replace("holdfast:", segment, 1) for name in found]
 
+    def nextTask(self, callback: Any) -> None:
+        self._tab.do(callback)
+
+    def soon(self, callback: Any) -> None:
+        self._tab.do(callback)
+
     def channel(self, name: str, on_message: Any) -> Channel:
         return Channel(self.browser, self._tab, _SEGMENT.sub(r"\1", name), on_message)
 
@@ -434,7 +440,7 @@ def _pyodide() -> dict[str, ModuleType]:
         import holdfast.browser
 
         with mock.patch.dict(sys.modules, _modules):
-            for name in ("channel", "files", "locks"):
+            for name in ("channel", "files", "turns", "locks"):
                 _modules[f"holdfast.browser.{name}"] = __import__(
                     f"holdfast.browser.{name}", fromlist=[name]
                 )
