@@ -115,11 +115,7 @@ class Database:
             self._check_open()
             async with self._reading(sql) as connection:
                 return connection.execute(connection.statement(sql), params)
-        result = Writing(self).at_once(statement, params)
-        if result is not None:
-            return result
-        async with Writing(self) as transaction:
-            return await transaction.execute(sql, params)
+        return await Writing(self).one(statement, params)
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement for each of `seq_of_params`, in one write transaction."""
@@ -430,8 +426,15 @@ class Database:
         return await self._storage.status()
 
     async def _begin(self) -> None:
-        async with Writing(self) as transaction:
-            await self._schema.apply(transaction)
+        async with self._reading() as connection:
+            connection.run("BEGIN")
+            try:
+                there = self._schema.is_applied(Transaction(self, connection, writable=False))
+            finally:
+                connection.run("ROLLBACK")
+        if not there:
+            async with Writing(self) as transaction:
+                await self._schema.apply(transaction)
         # From here on there is something to sweep; opening does it too.
         self._storage.on_peer_gone = self._peer_gone
         await self.triggers.open()
@@ -474,6 +477,7 @@ class Database:
             self._idle_readers.clear()
             if self._commits:
                 await asyncio.wait(self._commits)
+            await self._storage.leaving(self._main)
             self._storage.disconnect(self._main)
             await self._storage.close()
 

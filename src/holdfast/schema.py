@@ -288,9 +288,19 @@ class Schema:
         steps = self._steps(tx)
         for step in steps:
             tx.run_sql(step)
+        self._learn(tx)
+        return bool(steps)
+
+    def is_applied(self, tx: Transaction) -> bool:
+        """Whether `apply` has nothing to do: then it need not be called. Errors as there."""
+        if self._steps(tx):
+            return False
+        self._learn(tx)
+        return True
+
+    def _learn(self, tx: Transaction) -> None:
         if not self._declared:
             self._view_names = {table.base: table.view_name for table in stored_tables(tx)}
-        return bool(steps)
 
     def application_name(self, table: str) -> str | None:
         """What the application calls a table; None for holdfast's and SQLite's own."""

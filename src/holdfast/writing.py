@@ -41,6 +41,18 @@ class Writing:
 
     async def __aenter__(self) -> Transaction:
         database = self._database
+        await self._enter()
+        transaction = Transaction(database, database._main, writable=True)
+        transaction.leave = self._leave
+        self._transaction = transaction
+        self._outer = write_transactions.get()
+        write_transactions.set((*self._outer, transaction))
+        if not self._own:
+            database._open_transactions.add(transaction)
+        return transaction
+
+    async def _enter(self) -> None:
+        database = self._database
         database._check_open(self._own)
         if self._entered:
             raise RuntimeError("a write transaction is entered once; call write_transaction() anew")
@@ -66,14 +78,6 @@ class Writing:
             if isinstance(error, Exception):
                 database._check_open(self._own)
             raise
-        transaction = Transaction(database, database._main, writable=True)
-        transaction.leave = self._leave
-        self._transaction = transaction
-        self._outer = write_transactions.get()
-        write_transactions.set((*self._outer, transaction))
-        if not self._own:
-            database._open_transactions.add(transaction)
-        return transaction
 
     async def __aexit__(
         self,
@@ -103,15 +107,21 @@ class Writing:
                 # The block may be unwinding because its task was cancelled; these run all the same.
                 await asyncio.shield(self._database._start(run_callbacks(callbacks)))
 
-    def at_once(self, statement: Statement, params: Parameters) -> ExecuteResult | None:
-        """All of it for one statement, if it has to wait for nothing; else None."""
+    async def one(self, statement: Statement, params: Parameters) -> ExecuteResult:
+        """All of it for one statement; from BEGIN to COMMIT nothing else runs."""
         database, main = self._database, self._database._main
         database._check_open(self._own)
-        if not (database._may_go_on() and database._storage.begin_write_now(main)):
-            return None
+        waits = not (database._may_go_on() and database._storage.begin_write_now(main))
+        if waits:
+            if not database._storage.commits_at_once:
+                async with self as waited:
+                    return await waited.execute(statement.sql, params)
+            await self._enter()
         transaction = self._transaction = Transaction(database, main, writable=True)
         touched: Touched = {}
         try:
+            if waits:
+                statement = main.statement(statement.sql)
             result = main.execute(statement, params)
             touched = self._prepare()
             main.raw.execute("COMMIT")
@@ -120,10 +130,13 @@ class Writing:
             self._explain(error)
             raise
         finally:
-            try:
-                ddl = self._end()
-            finally:
-                database._storage.end_write_now()
+            if waits:
+                ddl = self._leave()
+            else:
+                try:
+                    ddl = self._end()
+                finally:
+                    database._storage.end_write_now()
             if transaction.committed and (touched or ddl):
                 self._announce(frozenset(touched), ddl)
             if callbacks := transaction.callbacks():

@@ -74,6 +74,27 @@ async def test_two_connections_of_one_worker_see_each_other(selenium_holdfast: A
 
 
 @run_in_pyodide
+async def test_whoever_waited_for_a_lease_may_switch_stacks_as_before(
+    selenium_holdfast: Any,
+) -> None:
+    import asyncio
+
+    from pyodide.ffi import can_run_sync
+
+    import holdfast
+
+    before = can_run_sync()
+    async with holdfast.open("stacks.db") as db:
+        assert can_run_sync() == before
+        await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY)")
+        for _ in range(3):
+            await asyncio.sleep(0.2)  # longer than an unused lease is kept
+            await db.execute("INSERT INTO t DEFAULT VALUES")
+            assert can_run_sync() == before
+    assert can_run_sync() == before
+
+
+@run_in_pyodide
 async def test_wrong_use_is_told(selenium_holdfast: Any) -> None:
     import pytest
 

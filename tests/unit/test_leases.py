@@ -82,11 +82,13 @@ class World:
         self.locks = SimulatedLocks()
         self.tabs: list[Leases] = []
         self.lost = False  # messages do not arrive
+        self.said = 0
 
     def tab(
         self, on_level: Callable[[Level], None] = lambda level: None, *, exclusive: bool = False
     ) -> Leases:
         def post(what: str) -> None:
+            self.said += 1
             if self.lost:
                 return
             for other in self.tabs:
@@ -238,6 +240,39 @@ async def test_exclusive_handles_change_hands_when_the_loop_turns(world: World) 
     assert world.locks.asked == asked
     await turn
     b.leave_write()
+
+
+async def _write_in_turn(a: Leases, b: Leases, times: int) -> None:
+    for _ in range(times):
+        for tab, other in ((a, b), (b, a)):
+            await tab.write(1)
+            tab.leave_write()
+            other.written()
+            await asyncio.sleep(0)
+
+
+async def test_tabs_that_write_in_turn_do_not_ask_aloud(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await _write_in_turn(a, b, 3)
+    said = world.said
+    await _write_in_turn(a, b, 10)
+    assert world.said == said
+
+
+async def test_whoever_asked_in_vain_without_a_word_asks_aloud(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await _write_in_turn(a, b, 3)
+    # Nobody wrote meanwhile: this one keeps the lease now.
+    await b.write(1)
+    b.leave_write()
+    await b.write(1)
+    b.leave_write()
+    await asyncio.sleep(0)
+    assert b.level == Level.WRITE
+    said = world.said
+    await a.write(1)
+    assert world.said == said + 1
+    a.leave_write()
 
 
 async def test_a_keeper_hands_over_at_once(world: World) -> None:

@@ -89,6 +89,51 @@ def test_without_a_lease_nothing_is_read_or_written(
     assert {name: bytes(content) for name, content in files.content.items()} == before
 
 
+def _scanned(a: Client, b: Client) -> tuple[int, int]:
+    """Rows that the first has checkpointed; the second reads some. How many, and how many it read.
+
+    Each row is on a page of its own.
+    """
+    rows, some = 60, 10
+    a.write(*(f"INSERT INTO t VALUES({n}, zeroblob(3000))" for n in range(rows)))
+    a.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    b.connection.execute("PRAGMA cache_size = 5").fetchall()
+    assert b.read(f"SELECT sum(length(v)) FROM t WHERE id < {some}") == [(some * 3000,)]
+    return rows, some
+
+
+def test_a_scan_reads_ahead(clients: tuple[Client, Client], files: Disk) -> None:
+    a, b = clients
+    rows, _ = _scanned(a, b)
+    files.log.clear()
+    assert b.read("SELECT sum(length(v)) FROM t") == [(rows * 3000,)]
+    reads = [call for call in files.log if call[:2] == ("read", "x.db")]
+    assert len(reads) < rows / 4
+
+
+def test_what_was_read_ahead_ends_with_the_lease(clients: tuple[Client, Client]) -> None:
+    a, b = clients
+    _scanned(a, b)
+    a.write("UPDATE t SET v = CAST(replace(hex(v), '00', 'x') AS BLOB)")
+    a.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    assert b.read("SELECT DISTINCT v FROM t") == [(b"x" * 3000,)]
+
+
+def test_what_was_read_ahead_ends_with_a_checkpoint_of_ones_own(
+    clients: tuple[Client, Client],
+) -> None:
+    a, b = clients
+    _, some = _scanned(a, b)
+    with b.lease(EXCLUSIVE):
+        b.catch_up()
+        b.connection.execute(f"SELECT sum(length(v)) FROM t WHERE id < {some}").fetchall()
+        b.connection.execute(f"UPDATE t SET v = 'new' WHERE id = {some + 2}").fetchall()
+        b.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        b.connection.execute("PRAGMA shrink_memory").fetchall()
+        found = b.connection.execute(f"SELECT v FROM t WHERE id = {some + 2}").fetchall()
+    assert found == [("new",)]
+
+
 def test_a_reader_cannot_write_and_a_writer_cannot_checkpoint(
     clients: tuple[Client, Client], files: Disk
 ) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pyodide.ffi import JsException, to_js
 
 from ..errors import DatabaseBusyError, StorageUnavailableError
 from .host import host
+from .turns import to_its_end
 
 
 class Peek(NamedTuple):
@@ -42,12 +41,15 @@ class DatabaseFiles:
         self.numbers = numbers
         self.shared = shared
         self._numbers = to_js(numbers)
+        # Whether `find` has opened the handles.
+        self.is_open = False
         self._closing: Any = None
 
     @classmethod
     async def find(cls, folder: list[str], name: str, share: bool = True) -> DatabaseFiles:
         """The files `name`, `name-wal` and `name-journal` in an OPFS folder, made where missing.
 
+        Handles that can be shared are open then, unless somebody has one for itself.
         share: False asks for exclusive handles even where they could be shared.
         StorageUnavailableError: OPFS is missing or refused.
         """
@@ -57,12 +59,16 @@ class DatabaseFiles:
             names = to_js([name, f"{name}-wal", f"{name}-journal"])
             if share:
                 finding = host().findFiles(path, names)
-                numbers, shared = (await _to_its_end(finding, _close_found)).to_py()
+                found = await to_its_end(finding, _close_found)
+                numbers, shared, is_open = found.to_py()
             else:
-                numbers, shared = (await host().nameFiles(path, names)).to_py(), False
+                numbers = (await host().nameFiles(path, names)).to_py()
+                shared = is_open = False
         except JsException as error:
             raise _refused(name, error) from error
-        return cls(name, numbers, shared)
+        files = cls(name, numbers, shared)
+        files.is_open = is_open
+        return files
 
     @property
     def main(self) -> int:
@@ -91,7 +97,7 @@ class DatabaseFiles:
 
     async def _open_once(self) -> None:
         opening = host().openFiles(self._numbers, self.shared)
-        await _to_its_end(opening, lambda _: self.close())
+        await to_its_end(opening, lambda _: self.close())
 
     def close(self) -> None:
         """Close the handles that are open: exclusive ones at once, shared ones by `closed`."""
@@ -136,23 +142,6 @@ class DatabaseFiles:
         """Take all bytes from all files, durably; the main file's first."""
         for number in self.numbers:
             host().empty(number)
-
-
-async def _to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
-    """What JavaScript answers. Whoever is cancelled waits for it all the same, and undoes it.
-
-    JavaScript goes on, and the handles that it opens would keep others out of the files.
-    """
-    going = asyncio.ensure_future(promise)
-    try:
-        return await asyncio.shield(going)
-    except asyncio.CancelledError:
-        while not going.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([going])
-        if going.exception() is None:
-            undo(going.result())
-        raise
 
 
 def _close_found(found: Any) -> None:

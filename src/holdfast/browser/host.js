@@ -123,23 +123,23 @@ globalThis.holdfastHost ??= (() => {
     });
   }
 
-  // The same, and whether the handles can be shared; where it is found out by opening them, which
-  // is done once in a worker, shared ones stay open.
+  // The same, opened if the handles can be shared: [numbers, whether they can, whether they are
+  // open]. It is found out once in a worker, by opening some.
   let sharing;
   async function findFiles(path, names) {
     const files = await nameFiles(path, names);
-    if (sharing === undefined) {
-      try {
-        await openFiles(files, true);
-        sharing = files.every((file) => handles[file].mode === "readwrite-unsafe");
-        if (!sharing) closeFiles(files);
-      } catch (error) {
-        if (error.name !== "NoModificationAllowedError") throw error;
-        // Somebody has them for himself.
-        sharing = await canShareHandles(path);
-      }
+    if (sharing === false) return [files, false, false];
+    try {
+      await openFiles(files, true);
+    } catch (error) {
+      if (error.name !== "NoModificationAllowedError") throw error;
+      // Somebody has them for himself, or had until a moment ago.
+      sharing ??= await canShareHandles(path);
+      return [files, sharing, false];
     }
-    return [files, sharing];
+    sharing ??= files.every((file) => handles[file].mode === "readwrite-unsafe");
+    if (!sharing) closeFiles(files);
+    return [files, sharing, sharing];
   }
 
   // Opens the handles of `files`; all of them or none.
@@ -428,6 +428,15 @@ globalThis.holdfastHost ??= (() => {
     port2.postMessage(0);
   }
 
+  // Calls `callback(true, value)`, or `callback(false)`.
+  function settle(promise, callback) {
+    const say = module.jspiSupported ? (...answer) => callback.callPromising(...answer) : callback;
+    promise.then(
+      (value) => say(true, value),
+      () => say(false, undefined),
+    );
+  }
+
   // Calls it when Python has returned.
   const soon = (callback) => queueMicrotask(callback);
 
@@ -524,6 +533,7 @@ globalThis.holdfastHost ??= (() => {
     release,
     setOnAnswer,
     nextTask,
+    settle,
     soon,
     heldLocks,
     channel,

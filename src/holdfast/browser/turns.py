@@ -84,6 +84,37 @@ class Answer(asyncio.Future[T], Generic[T]):
             self.get_loop().call_soon(callback, self, context=context)
 
 
+async def to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
+    """What JavaScript answers. Whoever is cancelled waits for it all the same, and undoes it.
+
+    JavaScript goes on, and the handles that it opens would keep others out of the files.
+    """
+    found: list[tuple[bool, Any]] = []
+    answer: Answer[None] = Answer()
+    cancelled: asyncio.CancelledError | None = None
+
+    def settled(fulfilled: bool, value: Any) -> None:
+        found.append((fulfilled, value))
+        if not answer.done():
+            answer.answer(None)
+
+    proxy = create_proxy(settled)
+    host().settle(promise, proxy)
+    while not found:
+        try:
+            await answer
+        except asyncio.CancelledError as error:
+            cancelled, answer = error, Answer()
+    proxy.destroy()
+    fulfilled, value = found[0]
+    if cancelled is not None:
+        if fulfilled:
+            undo(value)
+        raise cancelled
+    # An error keeps its name and its kind where it is awaited.
+    return value if fulfilled else await promise
+
+
 class Turns:
     """The turns of this worker's event loop, as one database needs them."""
 

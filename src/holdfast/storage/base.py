@@ -148,6 +148,9 @@ class Storage(ABC):
     async def status(self) -> StorageStatus:
         return StorageStatus(storage=self.kind)
 
+    async def leaving(self, connection: Connection) -> None:
+        """The main connection is about to be closed, the last of this storage."""
+
     async def close(self) -> None:
         """Give everything back; the connections are closed already."""
 

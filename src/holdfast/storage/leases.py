@@ -16,10 +16,11 @@ exclusive mode, so a circle of waiting tabs cannot close.
 A lease is kept between transactions while nobody else wants it: asking for a lock costs some
 0.2 ms, keeping one nothing. Whoever wants a lock says so on the channel ("want"); a keeper gives it
 up when its transaction ends. Where tabs write in turn, keeping only adds the asking: a tab that was
-asked after each of its transactions gives the write lease up unasked, until others want it no more.
-A kept lease that is not used for IDLE seconds is given up too, so a
-sleeping tab blocks nobody; and one that is used without pause is put back into the queue every
-SLICE seconds while other tabs are open, whether their wishes were heard or not, so nobody starves.
+asked after each of its transactions gives the write lease up unasked, and does not ask aloud
+either, for as long as it hears of others' commits or wishes between its own.
+A kept lease that is not used for IDLE seconds is given up too, so a sleeping tab blocks nobody; and
+one that is used without pause is put back into the queue every SLICE seconds while other tabs are
+open, whether their wishes were heard or not, so nobody starves.
 No lock is ever stolen: a stopped tab that wakes would write over its successor.
 
 Where a browser's file handles are exclusive, a tab can do nothing beside another: `read` is always
@@ -110,7 +111,7 @@ class Leases:
         # Tabs write in turn: the last keeping was ended by a wish, after a single transaction.
         self._in_turn = False
         self._transactions = 0  # of the write lease that is held
-        self._wish_heard = False  # since this tab last asked for it
+        self._others_write = False  # or want to, since this tab last asked for it
         self._write_turn = asyncio.Lock()
         self._read_turn = asyncio.Lock()
         self._reader_left: asyncio.Future[None] | None = None
@@ -163,9 +164,11 @@ class Leases:
         await self._take_write_turn(timeout)
         try:
             if self._write is None and self._handles is None:
-                self._in_turn = self._in_turn and self._wish_heard
-                self._wish_heard = False
-                self._write = await self._requests.ask("write", exclusive=True, timeout=timeout)
+                self._in_turn = self._in_turn and self._others_write
+                self._others_write = False
+                self._write = await self._requests.ask(
+                    "write", exclusive=True, timeout=timeout, quiet=self._in_turn
+                )
                 self._transactions = 0
                 self._taken = time.monotonic()
                 self._set_level()
@@ -233,7 +236,7 @@ class Leases:
     def wanted(self, what: str) -> None:
         """Another tab wants "write", or "read" in exclusive mode."""
         if what == "write":
-            self._wish_heard = True
+            self._others_write = True
             if self._write is not None and not self._writing:
                 self._in_turn = self._transactions == 1
                 self._give_write()
@@ -244,6 +247,10 @@ class Leases:
             self._give_read()
         elif self._read is not None or (self._handles is not None and self._read_turn.locked()):
             self._read_wanted = True
+
+    def written(self) -> None:
+        """Another tab has written."""
+        self._others_write = True
 
     def _give_write_if_free(self) -> None:
         if not self._writing and not self._write_turn.locked():

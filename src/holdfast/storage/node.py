@@ -54,6 +54,8 @@ PROTOCOL = 1
 # Frames in the WAL from which a writer tries to checkpoint, and from which it waits for readers.
 CHECKPOINT = 1000
 CHECKPOINT_WAIT = 2000
+# Frames from which the last tab that leaves empties the WAL, which every opening reads.
+CHECKPOINT_AT_CLOSE = 100
 # How long it waits for them, in seconds: briefly, then in earnest.
 _BRIEFLY = 0.02
 _EARNESTLY = 1.0
@@ -158,10 +160,12 @@ class Node:
 
         *folder, name = check_name(self.name)
         with contextlib.ExitStack() as undo:
+            self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
+            undo.callback(self._tab_lock.release)
             self._files_lock = await self._share_files(timeout)
             undo.push(lambda error, *_: self._files_lock.release() if error else None)
             self.files = await DatabaseFiles.find([FOLDER, *folder], name)
-            if self.files.shared:
+            if self.files.shared and not self.files.is_open:
                 await self.files.open(timeout)
             undo.callback(self.files.close)
 
@@ -190,8 +194,6 @@ class Node:
             undo.callback(self.presence.close)
             self._channel = Channel(f"holdfast:{self.name}", self._heard)
             undo.callback(self._channel.close)
-            self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
-            undo.callback(self._tab_lock.release)
             await self._tab_lock.granted
             await self._check_versions()
             self._channel.post(f"hello {self.tab}")
@@ -276,6 +278,7 @@ class Node:
         if word == "want":
             self.leases.wanted(rest)
         elif word == "commit":
+            self.leases.written()
             ddl, _, tables = rest.partition(" ")
             for storage in self.storages:
                 storage.on_announcement(frozenset(json.loads(tables)), ddl == "1")
@@ -360,6 +363,23 @@ class Node:
             self._checkpoint_at = self.frames + CHECKPOINT // 10
             return
         self._checkpoint_at = CHECKPOINT
+
+    async def tidy(self, connection: Connection) -> None:
+        """It is about to be closed here: leave a short WAL, if nobody else has it open."""
+        if self.frames < CHECKPOINT_AT_CLOSE or self._peers:
+            return
+        try:
+            self.presence.check()
+            await self.leases.write(_BRIEFLY)
+            try:
+                if await self.leases.exclusive(_BRIEFLY):
+                    self.catch_up(connection)
+                    connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self.leases.leave_write()
+        except (DatabaseBusyError, StorageUnavailableError, apsw.Error) as error:
+            # Nothing is lost by it: all is in the WAL.
+            logger.debug("the WAL of %r was left as it is: %r", self.name, error)
 
     @property
     def wants_checkpoint(self) -> bool:

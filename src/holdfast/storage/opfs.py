@@ -140,6 +140,10 @@ class OpfsStorage(Storage):
         finally:
             leases.leave_read()
 
+    async def leaving(self, connection: Connection) -> None:
+        if self.node.storages == [self]:
+            await self.node.tidy(connection)
+
     async def close(self) -> None:
         node, self._node = self._node, None
         if node is not None:

@@ -9,6 +9,10 @@ from typing import NamedTuple, Protocol
 
 from ..errors import DatabaseBusyError, DatabaseClosedError
 
+# While tabs write in turn nobody keeps what the next one waits for, so nothing is said of a wish
+# before this time, in seconds.
+QUIET = 0.004
+
 # "want" is said again at this pace, in seconds, should a message have been lost.
 REPEAT = 0.5
 
@@ -55,20 +59,23 @@ class Requests:
         self._insist_at = 0.0
         self._closed = False
 
-    async def ask(self, what: str, *, exclusive: bool, timeout: float) -> LockRequest:
+    async def ask(
+        self, what: str, *, exclusive: bool, timeout: float, quiet: bool = False
+    ) -> LockRequest:
         """The lock, granted. DatabaseBusyError: others kept it for longer than `timeout`.
 
         DatabaseClosedError: `close` was called, before or meanwhile.
+        quiet: the wish is said only if it is not granted soon.
         """
         self.check_open()
         request = self._locks.request(f"{self._name}:{what}", exclusive=exclusive)
         # Nobody keeps what a shared reader waits for, so that one need not be said.
         wish = what if exclusive else None
-        if wish is not None:
+        if wish is not None and not quiet:
             self._post(wish)
         waiting = _Waiting(request.granted, wish, time.monotonic() + timeout)
         self._waiting.append(waiting)
-        self._insist_within(min(timeout, REPEAT))
+        self._insist_within(min(timeout, QUIET if quiet else REPEAT))
         try:
             # Granted in the very moment of closing, nobody would ever give it back.
             if await request.granted and not self._closed:

@@ -36,6 +36,7 @@
 **
 **   node.h        the host's functions; what a tab has of a database
 **   append.h      appends to the WAL, gathered
+**   read_ahead.h  reads of the database file, ahead
 **   wal_index.h   catch-up
 **   foreign.h     whether a WAL is of another database
 **   changes.h     which tables a transaction wrote
@@ -64,6 +65,7 @@ enum { FILE_DB, FILE_WAL, FILE_JOURNAL, FILE_KINDS };
 
 #include "node.h"
 #include "append.h"
+#include "read_ahead.h"
 #include "wal_index.h"
 #include "foreign.h"
 #include "changes.h"
@@ -81,7 +83,8 @@ static int file_read(sqlite3_file *base, void *to, int n, i64 at) {
     int rc = append_push(node);
     if (rc) return rc;
   }
-  got = host.read(node->file[file->kind], to, n, (double)at);
+  got = file->kind == FILE_DB ? ahead_read(node, to, n, at)
+                              : host.read(node->file[file->kind], to, n, (double)at);
   if (got == n) return SQLITE_OK;
   if (got < 0) return SQLITE_IOERR_READ;
   memset((u8 *)to + got, 0, n - got);
@@ -97,6 +100,7 @@ static int file_write(sqlite3_file *base, const void *from, int n, i64 at) {
   File *file = (File *)base;
   if (!may_write(file)) return SQLITE_BUSY;
   if (file->kind == FILE_WAL) return append_write(file->node, from, n, at);
+  if (file->kind == FILE_DB) ahead_forget(file->node);
   return host_write(file->node->file[file->kind], from, n, at);
 }
 
@@ -104,6 +108,7 @@ static int file_truncate(sqlite3_file *base, i64 size) {
   File *file = (File *)base;
   if (!may_write(file)) return SQLITE_BUSY;
   if (file->kind == FILE_WAL) append_forget(file->node);
+  if (file->kind == FILE_DB) ahead_forget(file->node);
   return host.truncate(file->node->file[file->kind], (double)size) ? SQLITE_IOERR_TRUNCATE
                                                                    : SQLITE_OK;
 }
@@ -448,6 +453,7 @@ static void sql_add(sqlite3_context *context, int n, sqlite3_value **values) {
   memcpy(node->name, name, length + 1);
   for (kind = 0; kind < FILE_KINDS; kind++) node->file[kind] = sqlite3_value_int(values[1 + kind]);
   node->append_next = -1;
+  node->ahead_next = -1;
   node->next = nodes;
   nodes = node;
 }

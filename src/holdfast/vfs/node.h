@@ -54,6 +54,10 @@ struct Node {
   i64 append_at;       /* where the first gathered byte belongs */
   i64 append_next;     /* end of the run; -1: any frame header starts one */
   int append_commit;   /* a commit frame's header came, under this write lock */
+  u8 *ahead;           /* of the database file, read ahead: AHEAD_ROOM bytes */
+  int ahead_length;    /* of them, how many are the file's */
+  i64 ahead_at;        /* where the first belongs */
+  i64 ahead_next;      /* end of the last read: a read from there on is a scan's */
   /* for status and for tests */
   int caught_up, recovered;
 };
@@ -102,6 +106,7 @@ static void wal_index_free(Node *node) {
   sqlite3_free(node->region);
   sqlite3_free(node->frame);
   sqlite3_free(node->append);
+  sqlite3_free(node->ahead);
   node->region = 0;
   node->regions = 0;
   node->frame = 0;
@@ -110,6 +115,9 @@ static void wal_index_free(Node *node) {
   node->append_length = 0;
   node->append_next = -1;
   node->append_commit = 0;
+  node->ahead = 0;
+  node->ahead_length = 0;
+  node->ahead_next = -1;
   node->header_checked = 0;
   node->current = 0;
   node->stale = 0;

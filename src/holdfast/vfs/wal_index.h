@@ -212,6 +212,7 @@ static u32 wal_index_frames(const Node *node) {
 ** transaction, or a writer would overwrite frames that others still read. */
 static void set_level(Node *node, int level) {
   if (level == LEVEL_NONE || (node->level == LEVEL_EXCLUSIVE && level < LEVEL_EXCLUSIVE)) {
+    ahead_forget(node);
     node->header_checked = 0;
     node->current = 0;
   }

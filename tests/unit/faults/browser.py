@@ -287,7 +287,7 @@ class Host:
         numbers = await self.nameFiles(path, names)
         if self.browser.shared:
             await self.openFiles(numbers, True)
-        return JsProxy([list(numbers), self.browser.shared])
+        return JsProxy([list(numbers), self.browser.shared, self.browser.shared])
 
     @promise
     async def openFiles(self, numbers: list[int], shared: bool) -> None:
@@ -397,6 +397,15 @@ class Host:
             return found
         return [name.replace("holdfast:", segment, 1) for name in found]
 
+    def settle(self, promise: asyncio.Future[Any], callback: Any) -> None:
+        tab = self._tab
+
+        def settled(future: asyncio.Future[Any]) -> None:
+            fulfilled = future.exception() is None
+            tab.do(callback, fulfilled, future.result() if fulfilled else None)
+
+        promise.add_done_callback(settled)
+
     def nextTask(self, callback: Any) -> None:
         self._tab.do(callback)
 
@@ -440,7 +449,7 @@ def _pyodide() -> dict[str, ModuleType]:
         import holdfast.browser
 
         with mock.patch.dict(sys.modules, _modules):
-            for name in ("channel", "files", "turns", "locks"):
+            for name in ("channel", "turns", "files", "locks"):
                 _modules[f"holdfast.browser.{name}"] = __import__(
                     f"holdfast.browser.{name}", fromlist=[name]
                 )

@@ -116,10 +116,10 @@ def without_lock(what: str, exclusive: bool) -> AbstractContextManager[Any]:
     """That lease is taken without its lock."""
     ask = requests.Requests.ask
 
-    async def granted(self: Any, asked: str, *, exclusive: bool, timeout: float) -> Any:
+    async def granted(self: Any, asked: str, *, exclusive: bool, **rest: Any) -> Any:
         if (asked, exclusive) == (what, wanted):
             return Granted()
-        return await ask(self, asked, exclusive=exclusive, timeout=timeout)
+        return await ask(self, asked, exclusive=exclusive, **rest)
 
     wanted = exclusive
     return mock.patch.object(requests.Requests, "ask", granted)
@@ -208,6 +208,24 @@ RULES = (
         {
             "    node->header_checked = 0;\n    node->current = 0;\n  }\n"
             "  if (level < LEVEL_WRITE) node->current = 0;": "  }"
+        },
+    ),
+    Rule(
+        "what was read ahead outlives the lease",
+        one_of_the_others(test_vfs.test_what_was_read_ahead_ends_with_the_lease),
+        {"    ahead_forget(node);\n    node->header_checked = 0;": "    node->header_checked = 0;"},
+    ),
+    Rule(
+        "what was read ahead outlives a write",
+        one_of_the_others(test_vfs.test_what_was_read_ahead_ends_with_a_checkpoint_of_ones_own),
+        {
+            "if (file->kind == FILE_DB) ahead_forget(file->node);\n  return host_write": (
+                "return host_write"
+            ),
+            # A checkpoint ends with one.
+            "  if (file->kind == FILE_DB) ahead_forget(file->node);\n  return host.truncate": (
+                "  return host.truncate"
+            ),
         },
     ),
     Rule(
