@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { chromium } from "@playwright/test";
 import { report } from "./report.mjs";
 import { section, speedtest } from "./speedtest.mjs";
+import { measureTriggers, triggerSection } from "./triggers.mjs";
 
 const here = import.meta.dirname;
 const { values: options } = parseArgs({
@@ -190,7 +191,8 @@ async function alternate(on, tabs) {
 }
 
 const chosen = (list, all) => (list ? list.split(",") : all);
-const names = chosen(options.only, [...Object.keys(measurements), "speedtest"]);
+const names = chosen(options.only, [...Object.keys(measurements), "speedtest", "triggers"]);
+const rowNames = names.filter((name) => name in measurements);
 const taking = engines.filter(({ name }) =>
   chosen(options.engines, [name]).some((part) => name.includes(part)),
 );
@@ -206,12 +208,12 @@ try {
   raw.page = await context.newPage();
   await raw.page.goto(`${origin}/benchmarks/page.html`);
   await raw.page.waitForFunction(() => window.ready);
-  for (let round = 0; round < rounds; round += 1) {
+  for (let round = 0; rowNames.length && round < rounds; round += 1) {
     for (const engine of taking) {
       limits.push(await raw.page.evaluate(() => window.call("raw OPFS", "limits", [200])));
       const on = new Tabs(context, origin, engine);
       const before = await on.call(0, "counter");
-      for (const name of names.filter((name) => name !== "speedtest")) {
+      for (const name of rowNames) {
         const { tabs, run } = measurements[name];
         if (tabs > engine.tabs) continue;
         try {
@@ -229,18 +231,22 @@ try {
     }
     process.stderr.write(`round ${round + 1} of ${rounds}\n`);
   }
+  const triggers = names.includes("triggers") && (await measureTriggers(context, origin));
   const speed = names.includes("speedtest") && (await speedtest(context, origin, rounds));
   const version = await raw.page.evaluate(() => /Chrome\/(\d+)/.exec(navigator.userAgent)[1]);
   const day = new Date().toISOString().slice(0, 10);
   const about = `Chromium ${version}, ${cpus().length} cores, ${rounds} round${rounds > 1 ? "s" : ""}, ${day}`;
-  const { markdown: table, svg } = report({ about, engines: taking, found, limits, failures });
-  const markdown = table + (speed ? section(speed) : "");
+  const table = rowNames.length
+    ? report({ about, engines: taking, found, limits, failures })
+    : { markdown: "", svg: "" };
+  const markdown =
+    table.markdown + (triggers ? triggerSection(triggers) : "") + (speed ? section(speed) : "");
   console.log(markdown);
   if (!options.only && !options.engines) {
     mkdirSync(join(here, "results"), { recursive: true });
     writeFileSync(join(here, "results", "latest.md"), markdown);
-    writeFileSync(join(here, "results", "latest.svg"), svg);
-    const data = JSON.stringify({ about, found, limits, failures, speed }, null, 1);
+    writeFileSync(join(here, "results", "latest.svg"), table.svg);
+    const data = JSON.stringify({ about, found, limits, failures, triggers, speed }, null, 1);
     writeFileSync(join(here, "results", "latest.json"), data);
   }
 } finally {

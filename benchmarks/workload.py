@@ -133,3 +133,75 @@ async def counter():
 
 async def close():
     await db.close()
+
+
+# -- triggers; powersync.mjs has the same ---------------------------------------------------------
+
+tracking = None
+trackers = []
+arrived = []
+made = 0
+
+
+def clock():
+    return js.performance.timeOrigin + js.performance.now()
+
+
+async def prepareTracking():
+    global tracking
+    items = holdfast.Table("items", [holdfast.Column.integer("a"), holdfast.Column.text("b")])
+    tracking = await holdfast.open("tracking.db", holdfast.Schema([items]))
+    await tracking.execute("DELETE FROM items")
+
+
+async def handler(context):
+    at = clock()
+    if await context.with_diff("SELECT id FROM DIFF"):
+        arrived.append(at)
+
+
+async def track(n, throttle):
+    for _ in range(n):
+        trackers.append(
+            await tracking.triggers.track_table_diff("items", handler, throttle=throttle / 1e3)
+        )
+
+
+async def untrack():
+    for tracker in trackers:
+        await tracker.stop()
+    trackers.clear()
+
+
+async def trackedRows(n):
+    global made
+    start = now()
+    async with tracking.write_transaction() as tx:
+        first, made = made, made + n
+        await tx.execute(
+            "WITH RECURSIVE s(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM s WHERE i + 1 < ?) "
+            "INSERT INTO items(id, a, b) SELECT 'row-' || i, i, ? FROM s",
+            (first, first + n, FILL),
+        )
+    return (now() - start) / n * 1e6
+
+
+async def writeOne():
+    await tracking.execute(
+        "INSERT INTO items(id, a, b) VALUES(?, 1, ?)", (str(js.crypto.randomUUID()), FILL)
+    )
+    return clock()
+
+
+async def arrivals():
+    global arrived
+    found, arrived = arrived, []
+    return found
+
+
+async def clear():
+    await tracking.execute("DELETE FROM items")
+
+
+async def stopTracking():
+    await tracking.close()

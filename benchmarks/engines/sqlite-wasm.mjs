@@ -8,7 +8,7 @@ async function load() {
   return init({ print() {}, printErr() {} });
 }
 
-function engine(open) {
+function engine(open, closed = () => {}) {
   let loading;
   return rows({
     async open(name) {
@@ -38,6 +38,7 @@ function engine(open) {
         close() {
           for (const statement of prepared.values()) statement.finalize();
           db.close();
+          closed();
         },
       };
     },
@@ -46,10 +47,16 @@ function engine(open) {
 
 let pool;
 
-export const sahpool = engine(async (sqlite3, name) => {
-  pool ??= sqlite3.installOpfsSAHPoolVfs({ name: "bench-pool" });
-  return new (await pool).OpfsSAHPoolDb(`/${name}`);
-});
+// The pool opens all its handles before any database. An opening that found them open would not be
+// that of a tab that comes, so they are closed with the database, and opened with it.
+export const sahpool = engine(
+  async (sqlite3, name) => {
+    pool ??= await sqlite3.installOpfsSAHPoolVfs({ name: "bench-pool" });
+    if (pool.isPaused()) await pool.unpauseVfs();
+    return new pool.OpfsSAHPoolDb(`/${name}`);
+  },
+  () => pool.pauseVfs(),
+);
 
 export const opfs = engine((sqlite3, name) => {
   if (!sqlite3.oo1.OpfsDb) throw new Error("the opfs VFS is missing; is the page isolated?");
