@@ -14,7 +14,7 @@ import contextvars
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pyodide.ffi import create_proxy
 
@@ -115,6 +115,28 @@ async def to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
     return value if fulfilled else await promise
 
 
+class Signal(asyncio.Event):
+    """An event whose waiters go on in the browser's next task."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self._turns = turns
+        self._answers: list[Answer[None]] = []
+
+    def set(self) -> None:
+        super().set()
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            self._turns.after(answer)
+
+    async def wait(self) -> Literal[True]:
+        if not self.is_set():
+            answer: Answer[None] = Answer()
+            self._answers.append(answer)
+            await answer
+        return True
+
+
 class Turns:
     """The turns of this worker's event loop, as one database needs them."""
 
@@ -134,10 +156,16 @@ class Turns:
 
     async def next(self) -> None:
         """Let other tasks go first, and the messages that have come."""
-        answer: Answer[None] = Answer()
+        await self.after(Answer())
+
+    def after(self, answer: Answer[None]) -> Answer[None]:
+        """Have it answered in the browser's next task."""
         self._next.append(answer)
         host().nextTask(self._run_next)
-        await answer
+        return answer
+
+    def event(self) -> Signal:
+        return Signal(self)
 
     def close(self) -> None:
         """What was asked for still happens."""

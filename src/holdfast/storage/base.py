@@ -95,6 +95,10 @@ class Storage(ABC):
         """Other tasks and what has come from other tabs go first."""
         await asyncio.sleep(0)
 
+    def event(self) -> asyncio.Event:
+        """An event that wakes its waiters as soon as this storage can."""
+        return asyncio.Event()
+
     def begin_read_now(self, connection: Connection) -> bool:
         """Enter a read without waiting; False when that needs `begin_read`."""
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import apsw
@@ -164,6 +165,9 @@ class OpfsStorage(Storage):
 
     async def let_others_go(self) -> None:
         await self.node.turns.next()
+
+    def event(self) -> asyncio.Event:
+        return self.node.turns.event()
 
     def begin_read_now(self, connection: Connection) -> bool:
         if not self.node.leases.read_now():

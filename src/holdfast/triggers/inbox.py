@@ -48,11 +48,13 @@ class Inbox:
             f"WHERE name = {quote_text(trigger.destination)})"
         )
         self._expected = 1
-        self._news = asyncio.Event()
+        self._news = database._storage.event()
         self._stopped = asyncio.Event()
         # Whether the source may be gone; and whether it was found to be.
         self._doubtful = True
         self._sound = True
+        # Whether another connection made records since the last look.
+        self._sure = False
         # What came before anybody listened is news as well.
         self._news.set()
         self._unsubscribe = database._announcements.subscribe(self._heard)
@@ -63,6 +65,8 @@ class Inbox:
             self._doubtful = True
             self._news.set()
         elif self._trigger.destination in tables:
+            # Its own connection may have removed some; another one has made some.
+            self._sure = self._sure or announcement.remote
             self._news.set()
 
     # -- when to look ----------------------------------------------------------------------------
@@ -113,6 +117,11 @@ class Inbox:
         if not self._sound and found.last is None:
             raise self._dropped()
         return found
+
+    def take_sure(self) -> bool:
+        """Whether there are records, so that they can be handled without a look before."""
+        sure, self._sure = self._sure, False
+        return sure and not self._doubtful
 
     def look_now(self, tx: Transaction) -> Found:
         """What is in the destination, as the transaction sees it."""

@@ -175,6 +175,8 @@ class DiffTracker:
 
     async def _deliver(self) -> bool:
         """Look, and call the handler if there is something for it; whether there was."""
+        if self._inbox.take_sure():
+            return await self._handle()
         found = await self._inbox.look()
         if found.discarded:
             self._inbox.expect(found.first)

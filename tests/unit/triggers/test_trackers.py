@@ -778,7 +778,8 @@ async def test_b10_a_discard_at_the_last_moment(
         return found
 
     inbox.look = look_and_be_overtaken
-    await insert(b, "a")
+    # One's own, so that the consumer looks before it begins a transaction.
+    await insert(a, "a")
     await recorder.until(lambda: recorder.calls)
     assert recorder.resets == [True]
     assert [type(error) for error in recorder.errors] == [BacklogExceededError]
