@@ -4,6 +4,7 @@ import { expect, test } from "./tabs.mjs";
 const prepare = `
 import asyncio, time, holdfast
 import holdfast.storage.node as node
+from holdfast.storage.leases import SLICE
 db = await holdfast.open("fairness.db")
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, n INTEGER)")
 await db.execute("INSERT OR IGNORE INTO t VALUES(1, 0)")
@@ -36,7 +37,7 @@ while time.monotonic() < end:
     frames = max(frames, db._storage.node.frames)
 writing = False
 await reader
-{"waits": waits, "frames": frames, "wrong": wrong, "threshold": node.CHECKPOINT}
+{"waits": waits, "frames": frames, "wrong": wrong, "threshold": node.CHECKPOINT, "slice": SLICE * 1e3}
 `;
 
 test("everybody gets a turn, and the WAL stays bounded", async ({ openTab, handleMode }) => {
@@ -63,5 +64,8 @@ test("everybody gets a turn, and the WAL stays bounded", async ({ openTab, handl
     `${waited.length} turns: median ${median.toFixed(1)} ms, longest ${longest.toFixed(1)} ms; ` +
       `at most ${Math.max(...found.map(({ frames }) => frames))} frames`,
   );
-  expect(longest).toBeLessThan(10 * median);
+  // Shared handles change hands so fast that most waits are far shorter than what a tab may keep
+  // the lease for, and the longest is a matter of that.
+  const round = (tabs.length - 1) * found[0].slice;
+  expect(longest).toBeLessThan(10 * (handleMode === "shared" ? Math.max(median, round) : median));
 });

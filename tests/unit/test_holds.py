@@ -251,6 +251,26 @@ async def test_the_folder_may_vanish_under_whoever_waits(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_the_folder_may_vanish_where_it_was_just_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = FileTriggerHoldManager(tmp_path / "a.db")
+    make = os.mkdir
+    found = [manager.folder]
+
+    def mkdir(path: Path, *arguments: int) -> None:
+        if path in found:
+            found.remove(path)  # and the owner of its last hold removes it at once
+            raise FileExistsError(path)
+        make(path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    release = await manager.obtain_hold("one")
+    assert not found
+    assert await manager.held() == {"one"}
+    await release()
+
+
 async def test_a_guard_that_is_kept_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
