@@ -37,10 +37,11 @@ wheel: $(WHEEL) ## build the wheel into dist/ (the VFS compiled by zig)
 
 wheel-emscripten: $(EMSCRIPTEN_WHEEL) ## build the same wheel with pyodide build and emcc, into dist/emscripten/
 
-lint: $(VENV)/ready ## ruff and mypy
+lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, and tsc on the types of the JavaScript
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	npx --no-install tsc -p tests/types
 
 test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
 	$(RUN) scripts/run_tests.py unit browser e2e

@@ -1,4 +1,4 @@
-"""Hatchling's build hook: puts the compiled VFS into the wheel as package data."""
+"""Hatchling's build hook: the compiled VFS, and the JavaScript as one module, as package data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULE_IN_WHEEL = "holdfast/vfs/holdfast_vfs.wasm"
+SCRIPT_IN_WHEEL = "holdfast/browser/holdfast.mjs"
+# A worker that is made of a blob: URL has nothing beside it to import from.
+IMPORT = 'import "./host.js";\n'
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -24,11 +27,22 @@ class CustomBuildHook(BuildHookInterface[Any]):
         module = Path(self._output.name) / "holdfast_vfs.wasm"
         _build_script(Path(self.root)).build_wasm(module)
         build_data["force_include"][str(module)] = MODULE_IN_WHEEL
+        script = Path(self._output.name) / "holdfast.mjs"
+        script.write_text(_joined_script(Path(self.root) / "src" / "holdfast" / "browser"))
+        build_data["force_include"][str(script)] = SCRIPT_IN_WHEEL
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         output = getattr(self, "_output", None)
         if output is not None:
             output.cleanup()
+
+
+def _joined_script(folder: Path) -> str:
+    """holdfast.mjs, with host.js in place of the line that imports it."""
+    before, line, after = (folder / "holdfast.mjs").read_text("utf-8").partition(IMPORT)
+    if not line:
+        raise RuntimeError(f"holdfast.mjs no longer has the line {IMPORT!r}")
+    return f"{before}{(folder / 'host.js').read_text('utf-8')}{after}"
 
 
 def _build_script(root: Path) -> ModuleType:

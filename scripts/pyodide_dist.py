@@ -44,9 +44,10 @@ def assemble(pyodide: Path, wheel: Path, cache: Path, output: Path) -> None:
     shutil.copytree(pyodide, output, ignore=shutil.ignore_patterns("node_modules"))
     for file in wheels:
         shutil.copy(file, output)
-    # For pages whose policy keeps Python from running it itself.
+    # For pages that load it themselves, because of their policy or as JavaScript's module.
     with zipfile.ZipFile(wheel) as archive:
-        (output / "host.js").write_bytes(archive.read("holdfast/browser/host.js"))
+        for script in ("host.js", "holdfast.mjs"):
+            (output / script).write_bytes(archive.read(f"holdfast/browser/{script}"))
 
     names = {canonicalize_name(parse_wheel_filename(file.name)[0]) for file in wheels}
     environment = _marker_environment(released["info"])

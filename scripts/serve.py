@@ -5,6 +5,7 @@
     /data/       node_modules/vega-datasets/data/
     /e2e/        tests/e2e/pages/
     /strict/     tests/e2e/pages/              the same under a strict Content-Security-Policy
+    /strict/pyodide/                           as /pyodide/, for workers that are to be under it
     /benchmarks/ benchmarks/
 
 Sends no COOP and COEP headers on purpose: holdfast needs no cross-origin isolation, and whatever
@@ -27,6 +28,7 @@ FOLDERS = {
     "/pyodide/": ROOT / ".build" / "pyodide",
     "/data/": ROOT / "node_modules" / "vega-datasets" / "data",
     "/e2e/": ROOT / "tests" / "e2e" / "pages",
+    "/strict/pyodide/": ROOT / ".build" / "pyodide",
     "/strict/": ROOT / "tests" / "e2e" / "pages",
     "/benchmarks/": ROOT / "benchmarks",
     "/": ROOT / "web",
@@ -95,7 +97,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.pyodide is not None:
-        FOLDERS["/pyodide/"] = arguments.pyodide.resolve()
+        FOLDERS["/pyodide/"] = FOLDERS["/strict/pyodide/"] = arguments.pyodide.resolve()
     serve(arguments.port)
 
 

@@ -363,6 +363,8 @@ class Database:
                 heard, self._heard = self._heard, False
                 if news and not heard:
                     self._remote_commit(None, True)
+                    # Nobody said so but we: the next one may be unheard of again.
+                    self._heard = False
                 elif news:
                     self._announcements.deliver(
                         Announcement(None, remote=True, ddl=False, doubtful=True)
@@ -424,6 +426,10 @@ class Database:
         """What is known of the storage: see `StorageStatus`."""
         self._check_open()
         return await self._storage.status()
+
+    def rest(self) -> None:
+        """Give up what no transaction needs: the tab is hidden, frozen or left."""
+        self._storage.rest()
 
     async def _begin(self) -> None:
         async with self._reading() as connection:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from .storage.store import STEP, configure, copy, leave_wal
@@ -15,14 +16,27 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int | None], object]
 
 
-def check_progress(on_progress: OnProgress | None) -> OnProgress:
+Report = Callable[[int, int | None], Awaitable[None]]
+
+
+def check_progress(on_progress: OnProgress | None) -> Report:
+    """on_progress as it is used here: awaited, for it may be another interpreter's."""
     if on_progress is None:
-        return lambda done, total: None
+        return _report_nothing
     if not callable(on_progress):
         raise TypeError(
             f"on_progress must be callable with (done, total), not {type(on_progress).__name__}"
         )
-    return on_progress
+
+    async def report(done: int, total: int | None) -> None:
+        if inspect.isawaitable(result := on_progress(done, total)):
+            await result
+
+    return report
+
+
+async def _report_nothing(done: int, total: int | None) -> None:
+    pass
 
 
 async def export_chunks(database: Database, on_progress: OnProgress | None) -> AsyncIterator[bytes]:
@@ -41,7 +55,7 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
                 with store.explaining():
                     async for done, pages in copy(source, raw):
                         tx.check_ended()
-                        progress(done * size // 2, pages * size)
+                        await progress(done * size // 2, pages * size)
             with store.explaining():
                 # What is copied from a WAL database says that it is one.
                 leave_wal(raw)
@@ -54,5 +68,5 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
         while at < size:
             chunk = scratch.read(at, STEP)
             at += len(chunk)
-            progress(size // 2 + (at + 1) // 2 if at < size else size, size)
+            await progress(size // 2 + (at + 1) // 2 if at < size else size, size)
             yield chunk

@@ -6,7 +6,8 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
-from .exporting import OnProgress, check_progress
+from .exporting import OnProgress, Report, check_progress
+from .remote.engine import elsewhere
 from .storage import choose_kind, choose_store
 from .storage.store import HEADER, STEP, Scratch, check, check_header, copy, unsound
 from .triggers.strip import strip
@@ -37,9 +38,27 @@ async def import_database(
     """
     _check_name(name)
     _check_wait(wait)
+    check_progress(on_progress)
+    there = await elsewhere(storage)
+    if there is None:
+        choose_store(storage, name)
+    chunks, total = _chunks(data)
+    await (there.import_chunks if there else import_chunks)(
+        name, chunks, total, storage, wait, on_progress
+    )
+
+
+async def import_chunks(
+    name: str,
+    chunks: AsyncIterator[bytes | memoryview],
+    total: int | None,
+    storage: str,
+    wait: float,
+    on_progress: OnProgress | None,
+) -> None:
+    """`import_database` in this interpreter; total: the size of all chunks, where it is known."""
     progress = check_progress(on_progress)
     store = choose_store(storage, name)
-    chunks, total = _chunks(data)
     await store.check_free(wait)
     async with store.scratch() as scratch:
         with store.explaining():
@@ -56,10 +75,10 @@ async def import_database(
                 async for done, pages in copy(source, destination):
                     # Its last step is told when it is durable.
                     if done < pages:
-                        progress(size // 2 + size * done // pages // 2, size)
+                        await progress(size // 2 + size * done // pages // 2, size)
         finally:
             scratch.disconnect(source)
-    progress(size, size)
+    await progress(size, size)
 
 
 async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0) -> bool:
@@ -70,6 +89,12 @@ async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0
     """
     _check_name(name)
     _check_wait(wait)
+    there = await elsewhere(storage)
+    return await (there.delete_database if there else delete_here)(name, storage, wait)
+
+
+async def delete_here(name: str, storage: str, wait: float) -> bool:
+    """`delete_database` in this interpreter."""
     return await choose_store(storage, name).delete(wait)
 
 
@@ -79,6 +104,12 @@ async def databases(storage: str = "auto", *, folder: str | None = None) -> list
     In a browser all of this origin's. On CPython those that are in the current folder, or in
     `folder`; not those in folders therein. Of memory databases there is no list: it is empty.
     """
+    there = await elsewhere(storage)
+    return await (there.databases if there else databases_here)(storage, folder)
+
+
+async def databases_here(storage: str, folder: str | None) -> list[str]:
+    """`databases` in this interpreter."""
     kind = choose_kind(storage)
     if folder is not None and kind != "file":
         raise ValueError(f'folder is for storage="file"; "{kind}" has one place for all databases')
@@ -119,7 +150,7 @@ async def _receive(
     chunks: AsyncIterator[bytes | memoryview],
     total: int | None,
     scratch: Scratch,
-    progress: OnProgress,
+    progress: Report,
 ) -> None:
     """Write the data to the scratch file; what cannot be a database is refused early."""
     done = 0
@@ -131,7 +162,7 @@ async def _receive(
                 check_header(name, header)
         scratch.append(chunk)
         done += len(chunk)
-        progress(done // 2, total)
+        await progress(done // 2, total)
     check_header(name, header)
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .database import Database
+from .remote.engine import elsewhere
 from .schema import Schema
 from .storage import choose
 
@@ -26,6 +27,8 @@ class open:
     hold_manager: who keeps and tells holds; None: the storage's own.
     synchronous: "full" (an acknowledged commit survives a power cut) or "normal" (it survives
         the death of any process; a power cut may lose the last commits, never half of one).
+    worker: where a page serves holdfast.mjs itself, for the worker of a page's main thread; None:
+        it is made from the package, which a Content-Security-Policy without blob: forbids.
     busy_timeout: how long a transaction waits for other tabs or processes, in seconds.
 
     Opening removes what dead tabs left behind before it returns. Raises TypeError or ValueError
@@ -41,6 +44,7 @@ class open:
         hold_manager: TriggerHoldManager | None = None,
         synchronous: str = "full",
         busy_timeout: float = 10.0,
+        worker: str | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, not {type(name).__name__}")
@@ -62,6 +66,8 @@ class open:
             raise TypeError(
                 f"busy_timeout must be a number of seconds, not {type(busy_timeout).__name__}"
             )
+        if worker is not None and not isinstance(worker, str):
+            raise TypeError(f"worker must be a URL as a str, not {type(worker).__name__}")
         if not busy_timeout >= 0:
             raise ValueError(f"busy_timeout must be 0 or more seconds, not {busy_timeout!r}")
         self._name = name
@@ -71,9 +77,25 @@ class open:
         self._hold_manager = hold_manager
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
+        self._worker = worker
         self._database: Database | None = None
 
     async def _open(self) -> Database:
+        there = await elsewhere(self._storage, self._worker)
+        if there is None:
+            return await self.here()
+        return await there.open(
+            self._name,
+            schema=self._schema,
+            storage=self._storage,
+            persist_triggers=self._persist_triggers,
+            hold_manager=self._hold_manager,
+            synchronous=self._synchronous,
+            busy_timeout=self._busy_timeout,
+        )
+
+    async def here(self) -> Database:
+        """Open it in this interpreter, wherever databases live by default."""
         storage = await choose(self._storage, self._name, self._synchronous)
         storage.busy_timeout = self._busy_timeout
         connection = await storage.open()

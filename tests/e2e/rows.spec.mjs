@@ -14,6 +14,7 @@ const files = Object.fromEntries(
     readFileSync(`${folder}/${name}`, "utf8"),
   ]),
 );
+files["across.py"] = readFileSync("tests/unit/across.py", "utf8");
 const runner = readFileSync("tests/e2e/pages/run_tests.py", "utf8");
 
 // JSON that is a literal of Python's too.

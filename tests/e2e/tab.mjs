@@ -35,15 +35,16 @@ async def tidy():
 await tidy()
 `;
 
-/** One page with one dedicated worker that runs Python. */
+/** One page with Python, in one dedicated worker or on its main thread. */
 export class Tab {
   #events = [];
   #waiting = [];
   #dead = false;
 
   constructor(page, options) {
-    const { folder = "e2e", classic = false, scripts = [], ignoreMode, plain } = options;
-    this.options = { folder, classic, scripts, ignoreMode };
+    const { folder = "e2e", classic = false, thread = "worker" } = options;
+    const { scripts = [], ignoreMode, plain } = options;
+    this.options = { folder, classic, thread, scripts, ignoreMode };
     /** Whether another test may have it afterwards. */
     this.plain = plain;
     this.page = page;
@@ -58,9 +59,9 @@ export class Tab {
     page.on("console", (message) => {
       if (message.type() === "error") console.log(`[console] ${message.text()}`);
     });
-    const { folder, classic } = tab.options;
-    const query = classic ? "?worker=classic" : "";
-    await page.goto(`${process.env.HOLDFAST_ORIGIN}/${folder}/tab.html${query}`);
+    const { folder, classic, thread } = tab.options;
+    const query = `worker=${classic ? "classic" : "module"}&thread=${thread}`;
+    await page.goto(`${process.env.HOLDFAST_ORIGIN}/${folder}/tab.html?${query}`);
     await page.waitForFunction(() => window.tab);
     tab.pid = await busyProcess(browser.profile, known, (spin) => tab.#call({ spin }));
     await tab.#load();
@@ -96,9 +97,9 @@ export class Tab {
     return !this.#dead && !this.page.isClosed();
   }
 
-  /** Ends the worker at once, in whatever it is doing. */
+  /** Ends the worker at once, in whatever it is doing: Python's, or that which it started. */
   terminateWorker() {
-    this.#dead = true;
+    this.#dead = this.options.thread === "worker";
     return this.page.evaluate(() => window.tab.terminateWorker());
   }
 

@@ -57,7 +57,8 @@ export const test = base.extend({
   /**
    * Opens a tab of the test's browser, ready to import holdfast. Options: `own` for one that no
    * other test uses, before or after; `folder` "strict" for a page under a strict policy,
-   * `classic` for a classic worker, `scripts` that it loads first.
+   * `classic` for a classic worker, `scripts` that it loads first; `thread` "page" for Python on
+   * the page's main thread, in a tab of the test's own.
    */
   openTab: async ({ tabBrowser }, use) => {
     await use((options) => tabBrowser.openTab(options));

@@ -1,14 +1,17 @@
-"""The VFS, compiled once; how thorough the tests of faults are."""
+"""The VFS, compiled once; databases here and across a port; how thorough tests of faults are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from across import Across
 from simulated_indexeddb import Origin, worker
 from simulated_opfs import Library
 
+import holdfast.files
+import holdfast.opening
 from holdfast.vfs.build import build_native
 
 
@@ -52,3 +55,41 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     path: Path = tmp_path_factory.mktemp("vfs") / "holdfast_vfs.so"
     build_native(path)
     return Library(path)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `everywhere` run with their databases here, and once more across a port."""
+    node = metafunc.definition
+    if node.get_closest_marker("everywhere") and not node.get_closest_marker("here"):
+        metafunc.parametrize("place", ["here", "across"], indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Across a port one storage will do: what it carries does not depend on that."""
+    items[:] = [
+        item
+        for item in items
+        if not (
+            isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and item.callspec.params.get("place") == "across"
+            and item.callspec.params.get("db", "file") != "file"
+        )
+    ]
+
+
+@pytest.fixture(autouse=True)
+async def place(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """Where this test's databases live: "here", or "across" a port, at a server."""
+    where = getattr(request, "param", "here")
+    if where == "here":
+        yield where
+        return
+    across = Across()
+    for module in (holdfast.opening, holdfast.files):
+        monkeypatch.setattr(module, "elsewhere", across.elsewhere)
+    yield where
+    if across.client is not None:
+        await across.die()

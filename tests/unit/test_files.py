@@ -29,6 +29,8 @@ from holdfast import (
     Table,
 )
 
+pytestmark = pytest.mark.everywhere
+
 ALL = {"INSERT": "TRUE", "UPDATE": "TRUE", "DELETE": "TRUE"}
 LISTS = Schema([Table("lists", [Column.text("name")])])
 
@@ -343,6 +345,7 @@ async def test_an_import_over_rubbish_replaces_it() -> None:
             assert await db.fetch_value("SELECT name FROM sqlite_master") == "n"
 
 
+@pytest.mark.here
 async def test_triggers_of_where_it_came_from_are_not_imported() -> None:
     async with await fill("a.db", "x") as db:
         await db.triggers.create_diff_trigger(source="t", destination="t_diff", when=ALL)
@@ -740,6 +743,7 @@ def what_is_there() -> list[tuple[str, int]]:
         return plain.execute("SELECT mark, count(*) FROM t GROUP BY 1").fetchall()
 
 
+@pytest.mark.here
 @pytest.mark.parametrize("old", list(OLD))
 async def test_an_import_killed_at_any_step_leaves_the_old_or_the_new(old: str) -> None:
     new = image("CREATE TABLE t(mark, pad)", *["INSERT INTO t VALUES('new', zeroblob(2000))"] * 90)
@@ -770,6 +774,7 @@ async def test_an_import_killed_at_any_step_leaves_the_old_or_the_new(old: str) 
     assert {str(state) for state in found} == {str(OLD[old]), str([("new", 90)])}
 
 
+@pytest.mark.here
 async def test_a_deletion_killed_at_any_step_leaves_the_old_or_nothing() -> None:
     await leave_old_behind("wal")
     calls = killed_at(10**9, "delete")
@@ -792,6 +797,7 @@ async def test_a_deletion_killed_at_any_step_leaves_the_old_or_nothing() -> None
     assert [] in found
 
 
+@pytest.mark.here
 async def test_the_copy_of_a_killed_export_is_discarded() -> None:
     async with await fill("a.db", "x", 2000):
         pass

@@ -46,6 +46,11 @@ class FileTriggerHoldManager:
     def __init__(self, database_path: str | os.PathLike[str]) -> None:
         self.folder = Path(os.path.realpath(database_path) + "-holds")
 
+    @classmethod
+    def in_folder(cls, folder: str) -> FileTriggerHoldManager:
+        """The one whose `folder` this is."""
+        return cls(folder.removesuffix("-holds"))
+
     async def obtain_hold(self, hold_id: str) -> Callable[[], Awaitable[None]]:
         """Take a hold; gives its idempotent release. HoldAlreadyTakenError: a process has it.
 

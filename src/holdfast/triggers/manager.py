@@ -204,7 +204,7 @@ class TriggerManager:
     ) -> tuple[DiffTrigger, Source]:
         database = self._database
         if transaction is not None:
-            _check_transaction(transaction, database)
+            check_transaction(transaction, database)
         hold_id = f"{database._hold_prefix}{uuid.uuid4().hex}"
         if options.persist:
             self._releases[hold_id] = await self._holds.obtain_hold(hold_id)
@@ -369,7 +369,7 @@ def _own_destination() -> str:
     return f"ps_diff_{uuid.uuid4().hex}"
 
 
-def _check_transaction(transaction: Transaction, database: Database) -> None:
+def check_transaction(transaction: Transaction, database: Database) -> None:
     if not isinstance(transaction, Transaction):
         raise TypeError(f"transaction must be a Transaction, not {transaction!r}")
     if transaction.owner is not database:

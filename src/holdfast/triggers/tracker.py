@@ -103,10 +103,7 @@ class DiffTracker:
         """
         mine = _current.get() is self
         if mine and self._handling:
-            raise NestedTransactionError(
-                f"stop() would wait for the handler of {self.source!r} that it is called in; "
-                "call it outside, or let the handler set something that tells you to"
-            )
+            raise self._waits_for_itself()
         if not self._trigger.gone:
             # Inside a write transaction, this and the handler would wait for each other.
             self._database._check_open(own=True)
@@ -117,6 +114,12 @@ class DiffTracker:
         await self.drain()
         # The task did that, unless it was cancelled or could not.
         await self._trigger.dispose()
+
+    def _waits_for_itself(self) -> NestedTransactionError:
+        return NestedTransactionError(
+            f"stop() would wait for the handler of {self.source!r} that it is called in; "
+            "call it outside, or let the handler set something that tells you to"
+        )
 
     def end(self) -> None:
         """No more calls of the handler after the one in flight."""

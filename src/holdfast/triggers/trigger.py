@@ -34,6 +34,8 @@ class DiffTrigger:
         self._source = source
         self._on_gone = on_gone
         self._gone = False
+        # Set by whoever shows it elsewhere: called when it is dropped, or was never made.
+        self.when_gone: Callable[[], None] = lambda: None
         self._disposing = asyncio.Lock()
 
     @property
@@ -92,6 +94,7 @@ class DiffTrigger:
         if not self._gone:
             self._gone = True
             await self._on_gone(self.id)
+            self.when_gone()
 
     def is_sound(self, names: frozenset[tuple[str, str]]) -> bool:
         """Whether the database still has the source and its triggers, as `OBJECTS` tells."""

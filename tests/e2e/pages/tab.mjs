@@ -1,5 +1,8 @@
-// The page's side of a tab: one dedicated worker with Pyodide, and calls into it.
+// The page's side of a tab: Python in one dedicated worker, or (?thread=page) in the page itself.
 // It knows nothing of holdfast, so that what passes here passes on anybody's page.
+
+const options = new URLSearchParams(location.search);
+const inPage = options.get("thread") === "page";
 
 let worker;
 let calls = new Map();
@@ -7,8 +10,8 @@ let lastCall = 0;
 
 function startWorker() {
   calls = new Map();
-  const type = new URLSearchParams(location.search).get("worker") ?? "module";
-  worker = new Worker(new URL("worker.mjs", import.meta.url), { type });
+  const type = options.get("worker") ?? "module";
+  worker = new Worker(new URL("worker.mjs", import.meta.url), { type, name: type });
   worker.onmessage = ({ data }) => {
     if ("event" in data) {
       window.holdfastEvent?.(data.event);
@@ -27,7 +30,7 @@ function failAll(why) {
   calls.clear();
 }
 
-function call(message) {
+function callWorker(message) {
   const id = ++lastCall;
   return new Promise((resolve, reject) => {
     calls.set(id, { resolve, reject });
@@ -35,13 +38,39 @@ function call(message) {
   });
 }
 
+let actions;
+// The workers that the page's Python starts; the first is terminated in place of the tab's own.
+const started = [];
+
+async function startPage() {
+  await import("/e2e/python.js");
+  actions = globalThis.python(
+    (url) => import(url),
+    (event) => window.holdfastEvent?.(event),
+  );
+  const { Worker } = globalThis;
+  globalThis.Worker = class extends Worker {
+    constructor(...args) {
+      super(...args);
+      started.push(this);
+    }
+  };
+}
+
+async function callPage(message) {
+  const [[action, argument]] = Object.entries(message);
+  return actions[action](argument);
+}
+
+if (inPage) await startPage();
+else startWorker();
+
 window.tab = {
-  call,
+  call: inPage ? callPage : callWorker,
   terminateWorker() {
-    worker.terminate();
+    if (inPage) started.pop().terminate();
+    else worker.terminate();
     failAll("the worker was terminated");
   },
   restartWorker: startWorker,
 };
-
-startWorker();

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from across import inside
 
 import holdfast
 import holdfast.triggers.manager
@@ -27,6 +28,8 @@ from holdfast import (
 )
 
 from .conftest import SCHEMA, Open, Recorder, eventually, leftovers
+
+pytestmark = pytest.mark.everywhere
 
 
 class Holds(MemoryTriggerHoldManager):
@@ -64,7 +67,7 @@ async def held_db(database_name: str, holds: Holds) -> Any:
 
 async def die(database: Database) -> None:
     """What is left of a tab that is killed: its holds go, its records stay."""
-    manager = database.triggers
+    manager = inside(database).triggers
     manager._live.clear()
     for release in manager._releases.values():
         await release()
@@ -119,7 +122,7 @@ async def test_p8_a_temporary_trigger_is_found_beside_a_transaction(
     waiting = asyncio.ensure_future(anext(batches))
 
     async def made() -> bool:
-        return bool(db.triggers._live)
+        return bool(inside(db).triggers._live)
 
     await eventually(made)
     async with await db.triggers.track_table_diff(
@@ -211,7 +214,7 @@ async def test_p5_rolled_back_by_the_caller(
             tracker = await triggers.track_table_diff("lists", recorder, transaction=tx)
             raise ZeroDivisionError
     assert trigger.gone and holds.log == ["granted"] * 2 + ["released"] * 2
-    assert not triggers._trackers
+    assert not inside(held_db).triggers._trackers
     assert await leftovers(held_db) == []
     await trigger.dispose()
     await tracker.stop()
@@ -257,7 +260,7 @@ async def test_p5_what_was_rolled_back_is_forgotten(held_db: Database) -> None:
         assert await tx.fetch_value("PRAGMA schema_version") == version
         # Were it taken for a destination still, it would be stamped.
         await tx.execute("INSERT INTO d1 VALUES (1)")
-    assert held_db.triggers.destinations() == frozenset()
+    assert inside(held_db).triggers.destinations() == frozenset()
 
 
 async def test_p5_a_disposal_that_is_rolled_back(held_db: Database, holds: Holds) -> None:
@@ -468,7 +471,7 @@ async def test_a_creation_that_is_cancelled_after_its_commit_leaves_nothing(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await leftovers(db) == [] and not db.triggers._live
+    assert await leftovers(db) == [] and not inside(db).triggers._live
 
 
 async def test_b2_a_destination_that_exists_is_left_alone(db: Database) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from across import inside
 
 import holdfast
 from holdfast import (
@@ -28,14 +29,16 @@ from .conftest import SCHEMA, Open, eventually, leftovers
 
 Batches = AsyncGenerator[list[DiffRecord], None]
 
+pytestmark = pytest.mark.everywhere
+
 
 async def listening(db: Database, batches: Batches) -> asyncio.Task[list[DiffRecord]]:
     """The task of the first `anext`, once its trigger is there."""
-    before = len(db.triggers._live)
+    before = len(inside(db).triggers._live)
     task = asyncio.ensure_future(anext(batches))
 
     async def made() -> bool:
-        return task.done() or len(db.triggers._live) > before
+        return task.done() or len(inside(db).triggers._live) > before
 
     await eventually(made)
     return task
@@ -161,7 +164,7 @@ async def test_b13_one_update_for_each_transaction(db: Database) -> None:
             await tx.execute("INSERT INTO lists(id) VALUES ('a'), ('b'), ('c')")
         stamps = "SELECT transaction_id, origin, last_operation_id FROM d ORDER BY operation_id"
         assert [tuple(row) for row in await db.fetch_all(stamps)] == [
-            (tx.id, db._origin, 3),
+            (tx.id, inside(db)._origin, 3),
             (None, None, None),
             (None, None, None),
         ]
@@ -170,7 +173,7 @@ async def test_b13_one_update_for_each_transaction(db: Database) -> None:
 async def test_acknowledged_by_asking_for_the_next(db: Database) -> None:
     batches = db.triggers.diffs("lists", throttle=0)
     first = await listening(db, batches)
-    (destination,) = (trigger.destination for trigger in db.triggers._live.values())
+    (destination,) = (trigger.destination for trigger in inside(db).triggers._live.values())
 
     async def kept() -> list[str]:
         return [row[0] for row in await db.fetch_all(f"SELECT id FROM {destination}")]
@@ -206,14 +209,14 @@ async def test_leaving_the_loop_disposes(db: Database) -> None:
     task = asyncio.create_task(one())
 
     async def made() -> bool:
-        return bool(db.triggers._live)
+        return bool(inside(db).triggers._live)
 
     await eventually(made)
     await db.execute("INSERT INTO lists(id, name, n) VALUES ('a', 'x', 1)")
     await task
 
     async def gone() -> bool:
-        return await leftovers(db) == [] and not db.triggers._live
+        return await leftovers(db) == [] and not inside(db).triggers._live
 
     await eventually(gone)
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import apsw
 import pytest
+from across import inside
 
 import holdfast
 from holdfast import Column, Database, Schema, Table, UnknownSourceError
 
 from .conftest import SCHEMA, leftovers
+
+pytestmark = pytest.mark.everywhere
 
 
 async def records(db: Database, source: str, *writes: Any, **options: Any) -> list[dict[str, Any]]:
@@ -109,7 +112,7 @@ async def test_p13_a_trigger_sits_on_the_base_table(db: Database) -> None:
                 assert '"lists"' not in sql
     # So the view can go and come back while one is there.
     async with await db.triggers.create_diff_trigger("lists", "a diff"):
-        async with db.write_transaction() as tx:
+        async with inside(db).write_transaction() as tx:
             await Schema([]).apply(tx)
             await SCHEMA.apply(tx)
         await db.execute("INSERT INTO lists(id) VALUES ('a')")
@@ -122,7 +125,7 @@ async def test_p13_an_older_schema_is_no_matter(database_name: str) -> None:
         holdfast.open(database_name, schema=SCHEMA) as one,
         await one.triggers.create_diff_trigger("my drafts", "a diff"),
     ):
-        async with one.write_transaction() as tx:
+        async with inside(one).write_transaction() as tx:
             table = Table("drafts", [Column.text("other")], local_only=True, view_name="my drafts")
             await Schema([table]).apply(tx)
         async with await one.triggers.create_diff_trigger("my drafts", "another"):

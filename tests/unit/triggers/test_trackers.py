@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 import pytest
+from across import inside
 
 import holdfast
 import holdfast.triggers.tracker
@@ -26,6 +27,8 @@ from holdfast import (
 )
 
 from .conftest import SCHEMA, Open, Recorder, eventually, leftovers
+
+pytestmark = pytest.mark.everywhere
 
 INSERT = "INSERT INTO lists(id) VALUES (?)"
 
@@ -217,6 +220,8 @@ async def test_p6_its_own_changes_come_in_the_next_call(db: Database, recorder: 
     assert len(recorder.calls) == 3
 
 
+# Files are polled for, and a handler that is slow to ask leaves them free for moments only.
+@pytest.mark.here
 async def test_p6_a_handler_that_always_writes_keeps_nobody_out(
     a: Database, b: Database, recorder: Recorder
 ) -> None:
@@ -446,9 +451,10 @@ async def test_a_transaction_by_mistake_is_an_error(db: Database, recorder: Reco
         await recorder.until_seen(number + 1)
     assert [type(error) for error in recorder.errors] == [NestedTransactionError] * len(mistakes)
     assert all("ctx.transaction" in str(error) for error in recorder.errors)
-    assert len(db.triggers._live) == 1
+    assert len(inside(db).triggers._live) == 1
 
 
+@pytest.mark.here
 async def test_a_cancelled_tracker_delivers_no_more(db: Database, recorder: Recorder) -> None:
     """As by a shutdown that cancels every task; stop() still disposes."""
     recorder.gate = asyncio.Event()
@@ -482,7 +488,7 @@ async def test_a_context_is_over_when_its_handler_is(db: Database, recorder: Rec
 
 async def test_b7_no_wake_up_is_lost(a: Database, b: Database, recorder: Recorder) -> None:
     """A commit that nobody announced, as of a writer that died right after it."""
-    b._storage.announce = lambda tables, ddl: None  # type: ignore[method-assign]
+    inside(b)._storage.announce = lambda tables, ddl: None  # type: ignore[method-assign]
     async with await a.triggers.track_table_diff("lists", recorder):
         await insert(b, "a")
         assert await recorder.until_seen(1) == [("INSERT", "a")]
@@ -622,7 +628,7 @@ async def test_b8_close_drops_all_in_one_transaction(connect: Open, recorder: Re
     # The news of the last creation is on its way still.
     await asyncio.sleep(0.02)
     heard: list[Any] = []
-    b._announcements.subscribe(heard.append)
+    inside(b)._announcements.subscribe(heard.append)
     await a.close()
     await asyncio.sleep(0.02)
     assert len([one for one in heard if one.ddl and one.tables]) == 1
@@ -657,7 +663,7 @@ async def test_b9_a_dropped_source_ends_its_tracker(
     if how == "table":
         await b.execute("DROP TABLE t")
     else:
-        async with b.write_transaction() as tx:
+        async with inside(b).write_transaction() as tx:
             await Schema([Table("drafts", [])]).apply(tx)
     await recorder.until(lambda: recorder.errors)
     assert [type(error) for error in recorder.errors] == [SourceDroppedError]
@@ -669,10 +675,10 @@ async def test_b9_a_dropped_source_ends_its_tracker(
     if how == "table":
         await b.execute("CREATE TABLE t(id)")
     else:
-        async with b.write_transaction() as tx:
+        async with inside(b).write_transaction() as tx:
             await SCHEMA.apply(tx)
     for writer in (a, b):
-        await writer.execute(f"INSERT INTO {source}(id) VALUES ('{writer._origin}')")
+        await writer.execute(f"INSERT INTO {source}(id) VALUES ('{inside(writer)._origin}')")
 
 
 async def test_b9_last_words_are_delivered_first(
@@ -699,7 +705,7 @@ async def test_a_disposal_of_its_trigger_ends_a_tracker(
     await insert(db, "a")
 
     async def ended() -> bool:
-        return not db.triggers._trackers
+        return not inside(db).triggers._trackers
 
     await eventually(ended)
     assert recorder.calls == [] and caplog.records == []
@@ -710,7 +716,7 @@ async def test_b9_another_schema_change_ends_nothing(
 ) -> None:
     await a.triggers.track_table_diff("lists", recorder, on_error=recorder.on_error)
     await b.execute("CREATE TABLE other(a)")
-    async with b.write_transaction() as tx:
+    async with inside(b).write_transaction() as tx:
         wider = Table("lists", [holdfast.Column.text("name"), holdfast.Column.text("more")])
         await Schema([wider]).apply(tx)
     await insert(b, "a")
@@ -718,6 +724,7 @@ async def test_b9_another_schema_change_ends_nothing(
     assert recorder.errors == []
 
 
+@pytest.mark.here
 async def test_b10_a_backlog_is_bounded(connect: Open, recorder: Recorder) -> None:
     """The writer keeps it so: the consumer may be frozen."""
     a, b = await connect(), await connect()
@@ -729,15 +736,15 @@ async def test_b10_a_backlog_is_bounded(connect: Open, recorder: Recorder) -> No
         return not tracker._inbox._news.is_set()
 
     await eventually(idle)
-    frozen = a._announcements._subscribers.copy()
-    a._announcements._subscribers.clear()
+    frozen = inside(a)._announcements._subscribers.copy()
+    inside(a)._announcements._subscribers.clear()
     count = f"SELECT count(*) FROM {tracker.destination}"
     most = 0
     for number in range(35):
         await insert(b, str(number))
         most = max(most, await b.fetch_value(count))
     assert most == 10 and await b.fetch_value(count) == 5
-    a._announcements._subscribers.update(frozen)
+    inside(a)._announcements._subscribers.update(frozen)
     await insert(b, "after")
     await recorder.until_seen(6)
     assert [type(error) for error in recorder.errors] == [BacklogExceededError]
@@ -761,6 +768,7 @@ async def test_b10_a_reset_is_told_until_it_is_handled(db: Database, recorder: R
     assert [type(error) for error in recorder.errors] == [BacklogExceededError, ZeroDivisionError]
 
 
+@pytest.mark.here
 async def test_b10_a_discard_at_the_last_moment(
     a: Database, b: Database, recorder: Recorder
 ) -> None:
@@ -785,6 +793,7 @@ async def test_b10_a_discard_at_the_last_moment(
     assert [type(error) for error in recorder.errors] == [BacklogExceededError]
 
 
+@pytest.mark.here
 async def test_b10_filling_costs_no_more_than_writing(db: Database, recorder: Recorder) -> None:
     """Each record looks at the two ends only, however many there are."""
 

@@ -11,6 +11,8 @@ from holdfast import Database, DiffOperation, InvalidWhenError
 
 from .conftest import leftovers
 
+pytestmark = pytest.mark.everywhere
+
 INSERTS = {"INSERT": "TRUE"}
 
 
@@ -146,6 +148,7 @@ async def test_b3_what_somebody_else_broke_is_not_our_condition(db: Database) ->
             await db.execute("INSERT INTO t VALUES (2)")
 
 
+@pytest.mark.here
 @pytest.mark.parametrize("when", ["mine(NEW.n)", "MINE (NEW.n) > 1", "NEW.name REGEXP 'a'"])
 async def test_b3_a_function_of_this_connection_only(db: Database, when: str) -> None:
     """Others could not even write to the source."""
@@ -162,6 +165,7 @@ async def test_b3_a_function_of_this_connection_only(db: Database, when: str) ->
         assert await ids(db) == [("INSERT", "a")]
 
 
+@pytest.mark.here
 async def test_a_column_may_be_called_like_a_function(db: Database) -> None:
     await db.execute("CREATE TABLE t(match, mine)")
     async with db.write_transaction() as tx:

@@ -1,0 +1,790 @@
+// Holdfast for JavaScript, and the worker that has the databases of a page, in one module.
+//
+//   import { open } from "/holdfast.mjs";
+//   const db = await open("notes.db", { pyodide: "/pyodide/" });
+//
+// What there is, and what it takes: holdfast.d.mts. Python on the main thread of a page starts the
+// same worker, from this same file (see page.py).
+import "./host.js";
+
+// The name that makes this module the worker.
+const WORKER = "holdfast";
+// As in remote/server.py.
+const PROTOCOL = 1;
+const CHUNK = 1 << 20;
+
+if (globalThis.DedicatedWorkerGlobalScope && self.name === WORKER) runWorker();
+
+// -- the worker -----------------------------------------------------------------------------------
+//
+// It is sent what boot() takes, and perhaps { files }; it answers { alive } or { failed }. From then
+// on all goes over the port that came along, in the protocol of remote/peer.py.
+
+function runWorker() {
+  let arrive;
+  const files = new Promise((resolve) => (arrive = resolve));
+  const failed = (error) =>
+    postMessage({ failed: { name: error.name ?? "Error", message: error.message ?? `${error}` } });
+  self.onmessage = ({ data }) => {
+    if (data.files) arrive(data.files);
+    else boot(data, files).catch(failed);
+  };
+}
+
+// lock      the Web Lock that is held for as long as this worker lives
+// port      where the databases are served, python: to a Python
+// pyodide   options of loadPyodide; indexURL, where Pyodide is, is needed
+// packages  what micropip is to install; left out: `files` are put into site-packages instead,
+//           each a name in there and its bytes
+async function boot({ lock, port, python, pyodide: options, packages }, files) {
+  await new Promise((taken) => {
+    navigator.locks.request(lock, () => {
+      taken();
+      return new Promise(() => {});
+    });
+  });
+  postMessage({ alive: true });
+  const { loadPyodide } = await import(new URL("pyodide.mjs", options.indexURL).href);
+  const pyodide = await loadPyodide(options);
+  if (packages) {
+    await pyodide.loadPackage("micropip");
+    await pyodide.pyimport("micropip").install(packages);
+  } else {
+    putFiles(pyodide, await files);
+  }
+  pyodide.pyimport("holdfast.remote.worker").serve(port, python);
+}
+
+function putFiles({ FS, pyimport }, files) {
+  const packages = pyimport("sysconfig").get_path("purelib");
+  for (const [name, bytes] of files) {
+    const path = `${packages}/${name}`;
+    FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+    FS.writeFile(path, bytes);
+  }
+  pyimport("importlib").invalidate_caches();
+}
+
+// -- the page's client ----------------------------------------------------------------------------
+
+/** Every error of a database; `name` is the type that it has in Python. */
+export class HoldfastError extends Error {}
+
+export async function open(name, options = {}) {
+  const client = await Client.started(options);
+  const found = await client.peer.call(0, "open", name, {
+    schema: plainSchema(options.schema),
+    storage: options.storage ?? "auto",
+    persist_triggers: options.persistTriggers,
+    synchronous: options.synchronous ?? "full",
+    busy_timeout: options.busyTimeout ?? 10,
+  });
+  return new Database(client.peer, found, options.busyTimeout ?? 10);
+}
+
+export async function importDatabase(name, data, options = {}) {
+  const { peer } = await Client.started(options);
+  const { onProgress, storage = "auto", wait = 0 } = options;
+  const [chunks, total] = chunksOf(data);
+  const number = peer.export({
+    async next() {
+      const { done, value } = await chunks.next();
+      return done ? [] : [value];
+    },
+    progress: (done, total) => onProgress(done, total ?? null),
+  });
+  try {
+    await peer.call(0, "import_database", name, number, total, storage, wait, Boolean(onProgress));
+  } finally {
+    peer.forget(number);
+  }
+}
+
+export async function deleteDatabase(name, options = {}) {
+  const { peer } = await Client.started(options);
+  return peer.call(0, "delete_database", name, options.storage ?? "auto", options.wait ?? 0);
+}
+
+export async function databases(options = {}) {
+  const { peer } = await Client.started(options);
+  return peer.call(0, "databases", options.storage ?? "auto", undefined);
+}
+
+class Database {
+  #peer;
+  #number;
+  #closed = false;
+  #waits;
+
+  constructor(peer, found, busyTimeout) {
+    this.#peer = peer;
+    this.#number = found.number;
+    this.#waits = new Waits(peer, busyTimeout);
+    this.name = found.name;
+    this.storage = found.storage;
+    this.persistsTriggers = found.persists_triggers;
+    this.triggers = new Triggers(peer, found.number, this.#waits);
+  }
+
+  get closed() {
+    return this.#closed || this.#peer.closed;
+  }
+
+  execute(sql, params = []) {
+    return this.#waits.call(this.#number, "execute", sql, plain(params)).then(readResult);
+  }
+
+  executeMany(sql, many) {
+    const params = Array.from(many, plain);
+    return this.#waits.call(this.#number, "execute_many", sql, params).then(readResult);
+  }
+
+  async fetchAll(sql, params = []) {
+    return readRows(await this.#waits.call(this.#number, "fetch_all", sql, plain(params)));
+  }
+
+  async fetchOne(sql, params = []) {
+    return readRow(await this.#waits.call(this.#number, "fetch_one", sql, plain(params)));
+  }
+
+  async fetchValue(sql, params = []) {
+    return (await this.#waits.call(this.#number, "fetch_value", sql, plain(params))) ?? null;
+  }
+
+  transaction(work) {
+    return this.#within(work, true);
+  }
+
+  readTransaction(work) {
+    return this.#within(work, false);
+  }
+
+  async #within(work, writable) {
+    const [number] = await this.#waits.call(this.#number, "begin", writable);
+    const transaction = new Transaction(this.#peer, number);
+    let result;
+    try {
+      result = await this.#waits.during(writable, () => work(transaction));
+    } catch (error) {
+      end(transaction);
+      await this.#peer.call(number, "roll_back", error?.name === "FullError");
+      throw error;
+    }
+    end(transaction);
+    await this.#peer.call(number, "commit");
+    return result;
+  }
+
+  async *watch(sql, params = [], { throttle = 0.03 } = {}) {
+    const begun = this.#peer.call(this.#number, "watch", sql, plain(params), throttle);
+    for await (const rows of items(this.#peer, begun)) yield readRows(rows);
+  }
+
+  async *changes(tables) {
+    const begun = this.#peer.call(this.#number, "changes", tables && [...tables]);
+    for await (const [names, remote] of items(this.#peer, begun)) {
+      yield { tables: new Set(names), remote };
+    }
+  }
+
+  async export({ onProgress } = {}) {
+    const chunks = [];
+    for await (const chunk of this.exportChunks({ onProgress })) chunks.push(chunk);
+    return new Uint8Array(await new Blob(chunks).arrayBuffer());
+  }
+
+  async *exportChunks({ onProgress } = {}) {
+    const number = onProgress && this.#peer.export({ progress: onProgress });
+    try {
+      yield* items(this.#peer, this.#peer.call(this.#number, "export_chunks", number));
+    } finally {
+      if (onProgress) this.#peer.forget(number);
+    }
+  }
+
+  async status() {
+    return renamed(await this.#peer.call(this.#number, "status"));
+  }
+
+  async close() {
+    if (this.closed) return;
+    this.#closed = true;
+    await this.#peer.call(this.#number, "close");
+  }
+}
+
+// A transaction that was ended says so itself: what it was known by may be somebody else's.
+const ends = new WeakMap();
+const end = (transaction) => ends.get(transaction)();
+
+class Transaction {
+  #peer;
+  #number;
+  #open = true;
+
+  constructor(peer, number) {
+    this.#peer = peer;
+    this.#number = number;
+    ends.set(this, () => (this.#open = false));
+  }
+
+  /** What the worker knows it by; for `transaction` of a trigger. */
+  static number(transaction) {
+    return transaction.#live();
+  }
+
+  async execute(sql, params = []) {
+    return readResult(await this.#call("execute", sql, plain(params)));
+  }
+
+  async executeMany(sql, many) {
+    return readResult(await this.#call("execute_many", sql, Array.from(many, plain)));
+  }
+
+  async fetchAll(sql, params = []) {
+    return readRows(await this.#call("fetch_all", sql, plain(params)));
+  }
+
+  async fetchOne(sql, params = []) {
+    return readRow(await this.#call("fetch_one", sql, plain(params)));
+  }
+
+  async fetchValue(sql, params = []) {
+    return (await this.#call("fetch_value", sql, plain(params))) ?? null;
+  }
+
+  #live() {
+    if (!this.#open) {
+      throw named(
+        "DatabaseClosedError",
+        "the transaction has ended; use it inside its function only, and await all that is called",
+      );
+    }
+    return this.#number;
+  }
+
+  #call(method, ...args) {
+    return this.#peer.call(this.#live(), method, ...args);
+  }
+}
+
+class Triggers {
+  #peer;
+  #number;
+  #waits;
+
+  constructor(peer, number, waits) {
+    this.#peer = peer;
+    this.#number = number;
+    this.#waits = waits;
+  }
+
+  async createDiffTrigger({ destination, ...options }) {
+    const made = await this.#make("create_diff_trigger", { ...options, destination }, {});
+    return new Trigger(this.#peer, made);
+  }
+
+  async trackTableDiff({ onChange, onError = report, throttle = 0.03, ...options }) {
+    if (typeof onChange !== "function") throw new TypeError("onChange must be a function");
+    const peer = this.#peer;
+    const handlers = {
+      change: (diff, number, _id, destination, reset) =>
+        this.#lend(number, (transaction) =>
+          onChange({ transaction, destination, reset, ...contextOf(peer, diff) }),
+        ),
+      failed: (plain) => onError(peer.errors.read(plain)),
+    };
+    const made = await this.#make("track_table_diff", { ...options, throttle }, handlers);
+    return new Tracker(peer, made);
+  }
+
+  async *diffs(source, { throttle = 0.03, net = false, ...options } = {}) {
+    const found = triggerOptions({ ...options, source, throttle, net });
+    const number = this.#peer.export(this.#setup(options, {}));
+    try {
+      const begun = this.#waits.call(this.#number, "diffs", found, number);
+      for await (const records of items(this.#peer, begun)) yield records.map(readRecord);
+    } finally {
+      this.#peer.forget(number);
+    }
+  }
+
+  async tracked() {
+    return (await this.#peer.call(this.#number, "tracked")).map(readTracked);
+  }
+
+  async sweep() {
+    return (await this.#waits.call(this.#number, "sweep")).map(readTracked);
+  }
+
+  async #make(method, options, handlers) {
+    const peer = this.#peer;
+    const calls = this.#setup(options, handlers);
+    const number = peer.export(calls);
+    const made = {};
+    calls.gone = () => {
+      made.gone = true;
+      if (made.number) peer.tell(made.number, "forget");
+      peer.forget(number);
+    };
+    const caller = options.transaction ? peer : this.#waits;
+    try {
+      const found = await caller.call(this.#number, method, triggerOptions(options), number);
+      [made.number, made.record, made.temporary] = found;
+    } catch (error) {
+      peer.forget(number);
+      throw error;
+    }
+    return made;
+  }
+
+  #setup({ beforeCreate, transaction }, handlers) {
+    return {
+      ...handlers,
+      gone() {},
+      // Nobody here waits for the end of what is lent.
+      before_create: (number) =>
+        transaction ? beforeCreate(transaction) : this.#lend(number, beforeCreate),
+    };
+  }
+
+  async #lend(number, work) {
+    const transaction = new Transaction(this.#peer, number);
+    try {
+      await this.#waits.during(true, () => work(transaction));
+    } finally {
+      end(transaction);
+    }
+    return false;
+  }
+}
+
+class Trigger {
+  #peer;
+  #made;
+
+  constructor(peer, made) {
+    this.#peer = peer;
+    this.#made = made;
+    const { id, source, destination, operations } = made.record;
+    Object.assign(this, { id, source, destination, operations, persisted: !made.temporary });
+  }
+
+  get gone() {
+    return this.#made.gone ?? false;
+  }
+
+  async dispose({ transaction } = {}) {
+    if (this.gone) return;
+    await this.#end("dispose", transaction && Transaction.number(transaction));
+  }
+
+  async #end(method, ...args) {
+    await this.#peer.call(this.#made.number, method, ...args);
+  }
+
+  static end(trigger, method) {
+    return trigger.#end(method);
+  }
+}
+
+class Tracker extends Trigger {
+  async stop() {
+    if (!this.gone) await Trigger.end(this, "stop");
+  }
+}
+
+const contextOf = (peer, diff) => ({
+  async withDiff(sql, params = []) {
+    return readRows(await peer.call(diff, "with_diff", sql, plain(params)));
+  },
+  async withExtractedDiff(sql, params = []) {
+    return readRows(await peer.call(diff, "with_extracted_diff", sql, plain(params)));
+  },
+});
+
+const report = (error) => console.error("a tracker of holdfast failed:", error);
+
+// JavaScript does not tell whether a call is made inside of a transaction. One that is would wait
+// for its end, and keep it from ending; so while one is open, waiting has a bound.
+class Waits {
+  #peer;
+  #timeout;
+  #open = 0;
+
+  constructor(peer, timeout) {
+    this.#peer = peer;
+    this.#timeout = timeout;
+  }
+
+  async during(writable, work) {
+    if (writable) this.#open += 1;
+    try {
+      return await work();
+    } finally {
+      if (writable) this.#open -= 1;
+    }
+  }
+
+  async call(target, method, ...args) {
+    const request = this.#peer.request(target, method, args);
+    if (!this.#open) return request.answer;
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      request.cancel();
+    }, 1000 * this.#timeout);
+    try {
+      return await request.answer;
+    } catch (error) {
+      if (!late || error.name !== "CancelledError") throw error;
+      throw named(
+        "NestedTransactionError",
+        `this waited ${this.#timeout} s for a write transaction of this page. If it was called in ` +
+          "there, use the methods of that transaction (or of the handler's ctx.transaction)",
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+async function* items(peer, begun) {
+  const number = await begun;
+  let ended = false;
+  try {
+    for (;;) {
+      let found;
+      try {
+        found = await peer.call(number, "next");
+      } catch (error) {
+        ended = true;
+        throw error;
+      }
+      if (found.length === 0) {
+        ended = true;
+        return;
+      }
+      yield found[0];
+    }
+  } finally {
+    if (!ended && !peer.closed) await peer.call(number, "close");
+  }
+}
+
+// -- the two ends ---------------------------------------------------------------------------------
+
+class Client {
+  static #started;
+
+  /** The one worker of this page; a new one if there is none that lives. */
+  static async started(options) {
+    const living = await Client.#started?.catch(() => null);
+    if (living && !living.peer.closed) return living;
+    Client.#started = Client.#start(options);
+    return Client.#started;
+  }
+
+  static async #start({ pyodide, packages = ["holdfast"], worker = import.meta.url }) {
+    if (!pyodide) {
+      throw new TypeError('say where Pyodide is: open("notes.db", { pyodide: "/pyodide/" })');
+    }
+    const lock = `holdfast:worker:${crypto.randomUUID()}`;
+    const withdraw = new AbortController();
+    const { port1, port2 } = new MessageChannel();
+    const peer = new Peer(port1);
+    const engine = new Worker(worker, { type: "module", name: WORKER });
+    const indexURL = new URL(pyodide.endsWith("/") ? pyodide : `${pyodide}/`, location.href).href;
+    const start = { lock, port: port2, python: false, pyodide: { indexURL }, packages };
+    engine.postMessage(start, [port2]);
+    const hide = () => document.visibilityState === "hidden" && peer.tell(0, "rest");
+    const hiding = [
+      [document, "visibilitychange"],
+      [document, "freeze"],
+      [window, "pagehide"],
+    ];
+    for (const [target, event] of hiding) target.addEventListener(event, hide);
+    peer.onClose = () => {
+      engine.terminate();
+      withdraw.abort();
+      for (const [target, event] of hiding) target.removeEventListener(event, hide);
+    };
+    const notStarted = (why) =>
+      peer.close(
+        named(
+          "StorageUnavailableError",
+          `the worker that would have this page's databases could not be started (${why})`,
+        ),
+      );
+    engine.onerror = ({ message }) => notStarted(message ?? "its script could not be loaded");
+    engine.onmessage = ({ data: { failed } }) => {
+      if (failed) return notStarted(`${failed.name}: ${failed.message}`);
+      // Granted when the worker is gone, however it went.
+      navigator.locks
+        .request(lock, { mode: "shared", signal: withdraw.signal }, () => peer.close(died()))
+        .catch(() => {}); // withdrawn: nobody waits for it any more
+    };
+    const { version } = globalThis.holdfastHost;
+    await peer.call(0, "hello", PROTOCOL, version, undefined);
+    return new Client(peer);
+  }
+
+  constructor(peer) {
+    this.peer = peer;
+  }
+}
+
+const died = () =>
+  named(
+    "DatabaseClosedError",
+    "the worker that has this page's databases died. What was committed is there; whether a " +
+      "commit that was under way is, is seen when the database is opened again, with open()",
+  );
+
+// The other half is remote/peer.py, where the messages are described.
+class Peer {
+  #port;
+  #objects = new Map();
+  #lastObject = 0;
+  #calls = new Map();
+  #lastCall = 0;
+  #why = null;
+
+  constructor(port) {
+    this.errors = new Errors();
+    this.onClose = () => {};
+    this.#port = port;
+    port.onmessage = ({ data: [kind, ...rest] }) => this.#kinds[kind](...rest);
+  }
+
+  #kinds = {
+    result: (id, value) => this.#take(id)?.resolve(value),
+    error: (id, plain) => this.#take(id)?.reject(this.errors.read(plain)),
+    call: async (id, target, method, args) => {
+      try {
+        const value = await this.#objects.get(target)[method](...args);
+        this.#post(["result", id, value]);
+      } catch (error) {
+        this.#post(["error", id, this.errors.plain(error)]);
+      }
+    },
+    // What runs here cannot be interrupted; its answer comes all the same.
+    cancel: () => {},
+    tell: (target, method, args) => this.#objects.get(target)?.[method](...args),
+  };
+
+  get closed() {
+    return this.#why !== null;
+  }
+
+  request(target, method, args) {
+    if (this.#why) return { answer: Promise.reject(this.#why), cancel() {} };
+    const id = ++this.#lastCall;
+    const answer = new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));
+    this.#post(["call", id, target, method, args]);
+    return { answer, cancel: () => this.#post(["cancel", id]) };
+  }
+
+  call(target, method, ...args) {
+    return this.request(target, method, args).answer;
+  }
+
+  tell(target, method, ...args) {
+    this.#post(["tell", target, method, args]);
+  }
+
+  export(thing) {
+    this.#objects.set(++this.#lastObject, thing);
+    return this.#lastObject;
+  }
+
+  forget(number) {
+    this.#objects.delete(number);
+  }
+
+  close(why) {
+    if (this.#why) return;
+    this.#why = why;
+    this.#port.close();
+    for (const { reject } of this.#calls.values()) reject(why);
+    this.#calls.clear();
+    this.onClose();
+  }
+
+  #take(id) {
+    const call = this.#calls.get(id);
+    this.#calls.delete(id);
+    return call;
+  }
+
+  #post(message) {
+    if (!this.#why) this.#port.postMessage(message);
+  }
+}
+
+// So many errors that were sent are kept, so that one that comes back is the very same object.
+const KEPT = 100;
+
+class Errors {
+  #sent = new Map();
+  #last = 0;
+  #theirs = new WeakMap();
+
+  plain(thrown) {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    const number = ++this.#last;
+    this.#sent.set(number, thrown);
+    this.#sent.delete(number - KEPT);
+    return {
+      type: error.name,
+      module: "",
+      message: error.message,
+      args: [error.message],
+      traceback: error.stack ?? "",
+      number,
+      yours: this.#theirs.get(error),
+    };
+  }
+
+  read({ type, message, traceback, cause, number, yours }) {
+    if (this.#sent.has(yours)) return this.#sent.get(yours);
+    const error = named(type, message, cause && this.read(cause));
+    error.traceback = traceback;
+    this.#theirs.set(error, number);
+    return error;
+  }
+}
+
+function named(name, message, cause) {
+  const error = new HoldfastError(message, cause && { cause });
+  error.name = name;
+  return error;
+}
+
+// -- values ---------------------------------------------------------------------------------------
+
+// Parameters as they are sent; Python's None is undefined there.
+function plain(params) {
+  if (Array.isArray(params)) return params.map(plainValue);
+  if (params === null || typeof params !== "object" || isBytes(params)) {
+    throw new TypeError("params must be an array or an object; for one value write [value]");
+  }
+  return Object.fromEntries(Object.entries(params).map(([key, value]) => [key, plainValue(value)]));
+}
+
+const isBytes = (value) => value instanceof ArrayBuffer || ArrayBuffer.isView(value);
+
+function plainValue(value) {
+  if (value === null || value === undefined) return undefined;
+  if (["number", "bigint", "string", "boolean"].includes(typeof value) || isBytes(value)) {
+    return value;
+  }
+  throw new TypeError(
+    `a parameter is ${Object.prototype.toString.call(value)}; SQLite stores null, numbers, ` +
+      "BigInts, strings and Uint8Arrays",
+  );
+}
+
+function readRows([columns, rows]) {
+  return rows.map((values) => rowOf(columns, values));
+}
+
+const readRow = (found) => (found ? rowOf(...found) : null);
+
+function rowOf(columns, values) {
+  const row = {};
+  // Of two columns of one name the first is found, as in Python.
+  for (let i = columns.length - 1; i >= 0; i -= 1) row[columns[i]] = values[i] ?? null;
+  return row;
+}
+
+const readResult = ([changes, lastInsertRowid]) => ({ changes, lastInsertRowid });
+
+const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+const renamed = (object) =>
+  Object.fromEntries(Object.entries(object).map(([key, value]) => [camel(key), value ?? null]));
+
+const withNulls = (object) =>
+  object
+    ? Object.fromEntries(Object.entries(object).map(([key, value]) => [key, value ?? null]))
+    : null;
+
+function readRecord(record) {
+  return {
+    ...renamed(record),
+    timestamp: new Date(record.timestamp),
+    values: withNulls(record.values),
+    previous: withNulls(record.previous),
+  };
+}
+
+const readTracked = (tracked) => ({
+  ...renamed(tracked),
+  createdAt: new Date(tracked.created_at),
+});
+
+function triggerOptions(options) {
+  const { source, destination, when, columns, persist, onlyChanged, maxBacklog } = options;
+  const { throttle, net, beforeCreate, transaction } = options;
+  const found = {
+    source,
+    when: when ?? undefined,
+    columns: columns && [...columns],
+    persist: persist ?? undefined,
+    only_changed: onlyChanged ?? false,
+    before_create: Boolean(beforeCreate),
+  };
+  if (destination !== undefined) found.destination = destination;
+  if (throttle !== undefined) found.throttle = throttle;
+  if (net !== undefined) found.net = net;
+  if (maxBacklog !== undefined) found.max_backlog = maxBacklog;
+  if (transaction) found.transaction = Transaction.number(transaction);
+  return found;
+}
+
+const plainSchema = (schema) =>
+  schema?.map(({ name, columns, localOnly, insertOnly, viewName }) => ({
+    name,
+    columns: Object.entries(columns).map(([name, type]) => ({ name, type: type.toUpperCase() })),
+    local_only: localOnly ?? false,
+    insert_only: insertOnly ?? false,
+    view_name: viewName,
+  }));
+
+// The data of an import in parts, and its size where that is known.
+function chunksOf(data) {
+  if (data instanceof Blob) return [chunksOfBlob(data), data.size];
+  if (data instanceof ArrayBuffer) return chunksOf(new Uint8Array(data));
+  if (ArrayBuffer.isView(data)) {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return [chunksOfBytes(bytes), bytes.length];
+  }
+  if (data?.getReader) return [chunksOfStream(data), undefined];
+  if (data?.[Symbol.asyncIterator]) return [data[Symbol.asyncIterator](), undefined];
+  throw new TypeError(
+    "data must be a Uint8Array, ArrayBuffer, Blob, ReadableStream or async iterable of Uint8Arrays",
+  );
+}
+
+async function* chunksOfBlob(blob) {
+  for (let at = 0; at < blob.size; at += CHUNK) {
+    yield new Uint8Array(await blob.slice(at, at + CHUNK).arrayBuffer());
+  }
+}
+
+async function* chunksOfBytes(bytes) {
+  for (let at = 0; at < bytes.length; at += CHUNK) yield bytes.subarray(at, at + CHUNK);
+}
+
+async function* chunksOfStream(stream) {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.releaseLock();
+  }
+}

@@ -1,0 +1,205 @@
+"""The worker of a page's main thread: started from here, with this Python's own holdfast in it.
+
+    page                                        worker (holdfast.mjs, see there)
+    {lock, port, python, pyodide}          →    takes the lock, loads Pyodide
+    {files: [[name, Uint8Array], …]}       →    puts them into its site-packages
+                                           ←    {alive}, or {failed: {name, message}}
+    on the port: see remote/peer.py        ↔    holdfast.remote.worker.serve(port)
+
+Nothing is loaded from a network but Pyodide itself, which the browser has in its cache. The worker
+holds the Web Lock `lock` for as long as it lives; the page waits for it, and hears in that way that
+the worker is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator
+from importlib.metadata import distribution
+from importlib.resources import files
+from typing import Any
+
+import js
+import pyodide_js
+from pyodide.ffi import JsException, create_proxy, to_js
+
+from ..errors import StorageUnavailableError
+from .ports import BrowserPort
+
+# What a worker has to have in its site-packages, as it is in ours.
+_DISTRIBUTIONS = ("holdfast", "apsw")
+# Of those only what is imported or read.
+_SUFFIXES = (".py", ".so", ".wasm", ".js", ".mjs", "METADATA")
+_NOT = ("apsw/tests/", "apsw/sqlite_extra")
+
+# The name that tells holdfast.mjs that it is to be the worker.
+_NAME = "holdfast"
+
+_DIED = (
+    "the worker that has this page's databases died. What was committed is there; whether a commit "
+    "that was under way is, is seen when the database is opened again, with holdfast.open()"
+)
+
+
+def is_page() -> bool:
+    """Whether this is the main thread of a page."""
+    return hasattr(js, "document") and hasattr(js, "Worker")
+
+
+class PageWorker:
+    """A worker that is being started; `port` leads to what it serves, once `alive`.
+
+    url: of holdfast.mjs, where the page serves it; None: it is made from the package.
+    StorageUnavailableError: it could not be started.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._lock = f"holdfast:worker:{uuid.uuid4().hex}"
+        self._withdraw = js.AbortController.new()
+        # Kept by Python for as long as JavaScript may call them.
+        self._proxies: list[Any] = []
+        self.alive: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        channel = js.MessageChannel.new()
+        self.port = BrowserPort(channel.port1, python=True)
+        try:
+            self._worker = _make(url)
+        except JsException as error:
+            raise self._not_started(f"{error.name}: {error.message}") from error
+        self._worker.onmessage = self._proxy(self._heard)
+        self._worker.onerror = self._proxy(self._failed)
+        start = _object({"lock": self._lock, "python": True, "pyodide": _options()})
+        start.port = channel.port2
+        self._worker.postMessage(start, _list(channel.port2))
+        # It loads Pyodide meanwhile.
+        self._send_files()
+
+    def end(self) -> None:
+        """Whatever it does, it ends."""
+        self._withdraw.abort()
+        self._worker.onmessage = self._worker.onerror = None
+        self._worker.terminate()
+        for proxy in self._proxies:
+            proxy.destroy()
+
+    def _send_files(self) -> None:
+        """This Python's own distributions, without a copy on the way."""
+        sent, buffers = js.Array.new(), js.Array.new()
+        for name, path in _files():
+            data = pyodide_js.FS.readFile(path)
+            sent.push(_list(name, data))
+            buffers.push(data.buffer)
+        message = js.Object.new()
+        message.files = sent
+        self._worker.postMessage(message, buffers)
+
+    def _heard(self, event: Any) -> None:
+        failed = getattr(event.data, "failed", None)
+        if failed is not None:
+            self._fail(f"{failed.name}: {failed.message}")
+        elif not self.alive.done():
+            self.alive.set_result(None)
+            self._watch()
+
+    def _failed(self, event: Any) -> None:
+        # A script that could not be loaded says no more than that there was an error.
+        self._fail(getattr(event, "message", None) or "its script could not be loaded")
+
+    def _fail(self, why: str) -> None:
+        if self.alive.done():
+            self.port.on_close(f"the worker that has this page's databases failed: {why}")
+        else:
+            self.alive.set_exception(self._not_started(why))
+
+    def _watch(self) -> None:
+        # Granted when the worker is gone.
+        options = _object({"mode": "shared"})
+        options.signal = self._withdraw.signal
+        granted = self._proxy(lambda _lock: self.port.on_close(_DIED))
+        request = js.navigator.locks.request(self._lock, options, granted)
+        # It is refused only when this end was closed, and nobody waits for it any more.
+        request.catch(self._proxy(lambda _error: None))
+
+    def _not_started(self, why: str) -> StorageUnavailableError:
+        what = (
+            "a Content-Security-Policy that forbids workers of blob: URLs does that: serve the "
+            "wheel's holdfast/browser/holdfast.mjs, and say where with holdfast.open(…, "
+            'worker="/holdfast.mjs")'
+            if self._url is None
+            else f"check that {self._url} is the holdfast.mjs of the installed wheel"
+        )
+        return StorageUnavailableError(
+            f"the worker that would have this page's databases could not be started ({why}); {what}"
+        )
+
+    def _proxy(self, function: Callable[..., object]) -> Any:
+        self._proxies.append(create_proxy(function))
+        return self._proxies[-1]
+
+
+class Hiding:
+    """Calls `callback` whenever the page is hidden, frozen or left."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        def heard(_event: Any) -> None:
+            if js.document.visibilityState == "hidden":
+                callback()
+
+        self._proxy = create_proxy(heard)
+        self._events = (
+            (js.document, "visibilitychange"),
+            (js.document, "freeze"),
+            (js.window, "pagehide"),
+        )
+        for target, event in self._events:
+            target.addEventListener(event, self._proxy)
+
+    def end(self) -> None:
+        for target, event in self._events:
+            target.removeEventListener(event, self._proxy)
+        self._proxy.destroy()
+
+
+def _make(url: str | None) -> Any:
+    options = _object({"type": "module", "name": _NAME})
+    if url is not None:
+        return js.Worker.new(_absolute(url), options)
+    source = files(__package__).joinpath("holdfast.mjs").read_text("utf-8")
+    blob = js.Blob.new(_list(source), _object({"type": "text/javascript"}))
+    # Not revoked: a worker may load its script later than its constructor returns.
+    return js.Worker.new(js.URL.createObjectURL(blob), options)
+
+
+def _options() -> dict[str, str]:
+    """For loadPyodide there, as the page's own was loaded."""
+    config = pyodide_js._api.config
+    options = {"indexURL": _absolute(config.indexURL)}
+    if (library := getattr(config, "stdLibURL", None)) is not None:
+        options["stdLibURL"] = _absolute(library)
+    return options
+
+
+def _files() -> Iterator[tuple[str, str]]:
+    """(name below site-packages, path here) of what the worker needs."""
+    for name in _DISTRIBUTIONS:
+        found = distribution(name)
+        for file in found.files or ():
+            text = str(file)
+            if text.endswith(_SUFFIXES) and not text.startswith(("..", *_NOT)):
+                yield text, str(found.locate_file(file))
+
+
+def _absolute(url: str) -> str:
+    return str(js.URL.new(url, js.location.href).href)
+
+
+def _object(values: dict[str, Any]) -> Any:
+    return to_js(values, dict_converter=js.Object.fromEntries)
+
+
+def _list(*values: Any) -> Any:
+    made = js.Array.new()
+    for value in values:
+        made.push(value)
+    return made
