@@ -112,7 +112,8 @@ tasks = [asyncio.ensure_future(each()) for each in (follow, read)]
 await tracker.stop()
 for task in tasks:
     task.cancel()
-await asyncio.wait(tasks)`);
+await asyncio.wait(tasks)
+None`);
     expect(await b.run(`len(await db.triggers.tracked())`)).toBe(0);
   });
 
