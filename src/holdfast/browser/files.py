@@ -12,6 +12,12 @@ from ..errors import DatabaseBusyError, StorageUnavailableError
 from .host import host
 from .turns import to_its_end
 
+# What there is where OPFS is not.
+ELSEWHERE = (
+    "IndexedDB, in a worker that pages share, can be reached from a page's main thread: "
+    'storage="auto" tries it there'
+)
+
 
 class Peek(NamedTuple):
     """What the files say before SQLite looks: the header, and the size of a rollback journal."""
@@ -153,7 +159,7 @@ def check_available() -> None:
     if missing := host().missing():
         raise StorageUnavailableError(
             f"OPFS cannot be used here: {missing}. Run holdfast in a dedicated worker of a "
-            "page served by https or from localhost"
+            f"page served by https or from localhost. {ELSEWHERE}"
         )
 
 
@@ -190,7 +196,8 @@ def _refused(name: str, error: JsException) -> StorageUnavailableError | ValueEr
     else:
         why = "Private windows and blocked site data do that"
     return StorageUnavailableError(
-        f"OPFS refused to open {name!r}: {error.name}: {error.message.rstrip('.')}. {why}"
+        f"OPFS refused to open {name!r}: {error.name}: {error.message.rstrip('.')}. {why}. "
+        f"{ELSEWHERE}"
     )
 
 

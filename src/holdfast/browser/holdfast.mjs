@@ -13,12 +13,20 @@ const WORKER = "holdfast";
 const PROTOCOL = 1;
 const CHUNK = 1 << 20;
 
-if (globalThis.DedicatedWorkerGlobalScope && self.name === WORKER) runWorker();
+if (globalThis.self?.name === WORKER) {
+  if (globalThis.DedicatedWorkerGlobalScope) runWorker();
+  else if (globalThis.SharedWorkerGlobalScope) runSharedWorker();
+}
 
 // -- the worker -----------------------------------------------------------------------------------
 //
-// It is sent what boot() takes, and perhaps { files }; it answers { alive } or { failed }. From then
-// on all goes over the port that came along, in the protocol of remote/peer.py.
+// A page's own worker: it is sent what boot() takes, and perhaps { files }; it answers { alive } or
+// { failed }, and { opfs }: why there is no OPFS, "" for nothing.
+//
+// One for all pages, a shared worker: see browser/shared.py. Each page's port is sent the same; it
+// is answered { life, wanted }: the worker's lock, whether to send the files; or { failed }.
+//
+// From then on all goes over the port that came along, in the protocol of remote/peer.py.
 
 function runWorker() {
   let arrive;
@@ -36,14 +44,25 @@ function runWorker() {
 // pyodide   options of loadPyodide; indexURL, where Pyodide is, is needed
 // packages  what micropip is to install; left out: `files` are put into site-packages instead,
 //           each a name in there and its bytes
-async function boot({ lock, port, python, pyodide: options, packages }, files) {
-  await new Promise((taken) => {
+async function boot({ lock, port, python, ...load }, files) {
+  await hold(lock);
+  postMessage({ alive: true });
+  globalThis.holdfastHost.tryOpfs().then((opfs) => postMessage({ opfs }));
+  const pyodide = await loadPython(load, files);
+  pyodide.pyimport("holdfast.remote.worker").serve(port, python);
+}
+
+// For as long as this worker lives.
+function hold(lock) {
+  return new Promise((taken) => {
     navigator.locks.request(lock, () => {
       taken();
       return new Promise(() => {});
     });
   });
-  postMessage({ alive: true });
+}
+
+async function loadPython({ pyodide: options, packages }, files) {
   const { loadPyodide } = await import(new URL("pyodide.mjs", options.indexURL).href);
   const pyodide = await loadPyodide(options);
   if (packages) {
@@ -52,7 +71,40 @@ async function boot({ lock, port, python, pyodide: options, packages }, files) {
   } else {
     putFiles(pyodide, await files);
   }
-  pyodide.pyimport("holdfast.remote.worker").serve(port, python);
+  return pyodide;
+}
+
+// The lock that is held for as long as it lives tells its version and its address, by which other
+// tabs find it. `lock` in what a tab sends is the tab's own, which it holds for as long as it lives.
+function runSharedWorker() {
+  const life = `holdfast:shared:${globalThis.holdfastHost.version}:${location.href}`;
+  const alive = hold(life);
+  let arrive;
+  let wanted = true;
+  let python;
+  const files = new Promise((resolve) => (arrive = resolve));
+  self.onconnect = ({ ports: [tab] }) => {
+    tab.onmessage = async ({ data }) => {
+      if (data.files) {
+        wanted = false;
+        arrive(data.files);
+        return;
+      }
+      const { lock, port, python: isPython, ...load } = data;
+      try {
+        await alive;
+        tab.postMessage({ life, wanted });
+        python ??= loadPython(load, files);
+        const pyodide = await python;
+        pyodide.pyimport("holdfast.remote.worker").serve_tab(port, isPython, lock);
+      } catch (error) {
+        const { name = "Error", message = `${error}` } = error;
+        tab.postMessage({ failed: { name, message } });
+        // Whoever comes next begins anew.
+        self.close();
+      }
+    };
+  };
 }
 
 function putFiles({ FS, pyimport }, files) {

@@ -502,8 +502,21 @@ globalThis.holdfastHost ??= (() => {
     return "";
   }
 
+  // Tries OPFS as holdfast uses it; why it cannot be had, "" if it can.
+  async function tryOpfs() {
+    const why = missing();
+    if (why) return why;
+    try {
+      await canShareHandles(["holdfast-scratch"]);
+      return "";
+    } catch (error) {
+      return `${error.name}: ${error.message}`;
+    }
+  }
+
   return {
     version,
+    tryOpfs,
     useModule,
     install,
     nameFiles,

@@ -34,7 +34,7 @@ _SUFFIXES = (".py", ".so", ".wasm", ".js", ".mjs", "METADATA")
 _NOT = ("apsw/tests/", "apsw/sqlite_extra")
 
 # The name that tells holdfast.mjs that it is to be the worker.
-_NAME = "holdfast"
+NAME = "holdfast"
 
 _DIED = (
     "the worker that has this page's databases died. What was committed is there; whether a commit "
@@ -45,6 +45,11 @@ _DIED = (
 def is_page() -> bool:
     """Whether this is the main thread of a page."""
     return hasattr(js, "document") and hasattr(js, "Worker")
+
+
+def is_shared_worker() -> bool:
+    """Whether this is a worker that pages share."""
+    return hasattr(js, "SharedWorkerGlobalScope")
 
 
 class PageWorker:
@@ -61,19 +66,22 @@ class PageWorker:
         # Kept by Python for as long as JavaScript may call them.
         self._proxies: list[Any] = []
         self.alive: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Why it has no OPFS; "" if it has.
+        self.opfs: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         channel = js.MessageChannel.new()
         self.port = BrowserPort(channel.port1, python=True)
         try:
-            self._worker = _make(url)
+            options = as_object({"type": "module", "name": NAME})
+            self._worker = js.Worker.new(script(url), options)
         except JsException as error:
             raise self._not_started(f"{error.name}: {error.message}") from error
         self._worker.onmessage = self._proxy(self._heard)
         self._worker.onerror = self._proxy(self._failed)
-        start = _object({"lock": self._lock, "python": True, "pyodide": _options()})
+        start = as_object({"lock": self._lock, "python": True, "pyodide": pyodide_options()})
         start.port = channel.port2
-        self._worker.postMessage(start, _list(channel.port2))
+        self._worker.postMessage(start, as_list(channel.port2))
         # It loads Pyodide meanwhile.
-        self._send_files()
+        send_files(self._worker)
 
     def end(self) -> None:
         """Whatever it does, it ends."""
@@ -83,21 +91,12 @@ class PageWorker:
         for proxy in self._proxies:
             proxy.destroy()
 
-    def _send_files(self) -> None:
-        """This Python's own distributions, without a copy on the way."""
-        sent, buffers = js.Array.new(), js.Array.new()
-        for name, path in _files():
-            data = pyodide_js.FS.readFile(path)
-            sent.push(_list(name, data))
-            buffers.push(data.buffer)
-        message = js.Object.new()
-        message.files = sent
-        self._worker.postMessage(message, buffers)
-
     def _heard(self, event: Any) -> None:
         failed = getattr(event.data, "failed", None)
         if failed is not None:
             self._fail(f"{failed.name}: {failed.message}")
+        elif (opfs := getattr(event.data, "opfs", None)) is not None:
+            self.opfs.set_result(opfs)
         elif not self.alive.done():
             self.alive.set_result(None)
             self._watch()
@@ -107,16 +106,21 @@ class PageWorker:
         self._fail(getattr(event, "message", None) or "its script could not be loaded")
 
     def _fail(self, why: str) -> None:
-        if self.alive.done():
-            self.port.on_close(f"the worker that has this page's databases failed: {why}")
-        else:
+        if not self.alive.done():
             self.alive.set_exception(self._not_started(why))
+        else:
+            self._lost(f"the worker that has this page's databases failed: {why}")
+
+    def _lost(self, why: str) -> None:
+        if not self.opfs.done():
+            self.opfs.set_exception(self._not_started(why))
+        self.port.on_close(why)
 
     def _watch(self) -> None:
         # Granted when the worker is gone.
-        options = _object({"mode": "shared"})
+        options = as_object({"mode": "shared"})
         options.signal = self._withdraw.signal
-        granted = self._proxy(lambda _lock: self.port.on_close(_DIED))
+        granted = self._proxy(lambda _lock: self._lost(_DIED))
         request = js.navigator.locks.request(self._lock, options, granted)
         # It is refused only when this end was closed, and nobody waits for it any more.
         request.catch(self._proxy(lambda _error: None))
@@ -161,17 +165,29 @@ class Hiding:
         self._proxy.destroy()
 
 
-def _make(url: str | None) -> Any:
-    options = _object({"type": "module", "name": _NAME})
+def script(url: str | None) -> str:
+    """Where holdfast.mjs is; None: made from the package."""
     if url is not None:
-        return js.Worker.new(_absolute(url), options)
+        return _absolute(url)
     source = files(__package__).joinpath("holdfast.mjs").read_text("utf-8")
-    blob = js.Blob.new(_list(source), _object({"type": "text/javascript"}))
+    blob = js.Blob.new(as_list(source), as_object({"type": "text/javascript"}))
     # Not revoked: a worker may load its script later than its constructor returns.
-    return js.Worker.new(js.URL.createObjectURL(blob), options)
+    return str(js.URL.createObjectURL(blob))
 
 
-def _options() -> dict[str, str]:
+def send_files(target: Any) -> None:
+    """This Python's own distributions, without a copy on the way."""
+    sent, buffers = js.Array.new(), js.Array.new()
+    for name, path in _files():
+        data = pyodide_js.FS.readFile(path)
+        sent.push(as_list(name, data))
+        buffers.push(data.buffer)
+    message = js.Object.new()
+    message.files = sent
+    target.postMessage(message, buffers)
+
+
+def pyodide_options() -> dict[str, str]:
     """For loadPyodide there, as the page's own was loaded."""
     config = pyodide_js._api.config
     options = {"indexURL": _absolute(config.indexURL)}
@@ -194,11 +210,11 @@ def _absolute(url: str) -> str:
     return str(js.URL.new(url, js.location.href).href)
 
 
-def _object(values: dict[str, Any]) -> Any:
+def as_object(values: dict[str, Any]) -> Any:
     return to_js(values, dict_converter=js.Object.fromEntries)
 
 
-def _list(*values: Any) -> Any:
+def as_list(*values: Any) -> Any:
     made = js.Array.new()
     for value in values:
         made.push(value)

@@ -1,8 +1,13 @@
-"""Which databases live elsewhere: those of a page's main thread, in a worker that is started here.
+"""Which databases live elsewhere: in a worker that is started, or found, from a page's main thread.
 
-Browsers allow files in OPFS to be used synchronously in dedicated workers only. All databases of
-a page are in one worker, which is started when the first is asked for and lives as long as the
-page. If it dies, what was open in it fails, and the next that is opened starts another.
+    storage       where a page's databases are
+    -----------------------------------------------------------------------------------------
+    "opfs"        a dedicated worker of the page: nobody else may use files synchronously. It is
+                  started when the first database is asked for, and lives as long as the page
+    "indexeddb"   a shared worker, of which there is one for all pages
+    "auto"        the first of these that can be had, which is found out by trying
+
+If a worker dies, what was open in it fails, and the next that is opened starts another.
 """
 
 from __future__ import annotations
@@ -11,35 +16,58 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from ..errors import StorageUnavailableError
+
 if TYPE_CHECKING:
     from .client import Client
 
-# The one worker of this page, once it was asked for.
-_engine: asyncio.Task[Client] | None = None
+# The workers of this page, by storage, once they were asked for.
+_engines: dict[str, asyncio.Task[Client]] = {}
 
 
 async def elsewhere(storage: str, worker: str | None = None) -> Client | None:
     """Who has the databases of `storage`; None: this interpreter.
 
     worker: where the page serves holdfast.mjs, if it has to.
-    StorageUnavailableError: the worker cannot be started.
+    StorageUnavailableError: the worker cannot be started; it says what was tried.
     """
-    if sys.platform != "emscripten" or storage not in ("auto", "opfs"):
+    if sys.platform != "emscripten" or storage not in ("auto", "opfs", "indexeddb"):
         return None
-    from ..browser.page import is_page
+    from ..browser.page import is_page, is_shared_worker
 
-    return await _page_engine(worker) if is_page() else None
+    if is_page():
+        return await (_first(worker) if storage == "auto" else _engine(storage, worker))
+    if storage == "indexeddb" and not is_shared_worker():
+        raise StorageUnavailableError(
+            'storage="indexeddb" is one connection for all pages, in a shared worker, and only a '
+            "page's main thread can reach that: call holdfast.open() there, or use "
+            'storage="opfs" in this worker'
+        )
+    return None
 
 
-async def _page_engine(worker: str | None) -> Client:
-    global _engine
-    if _engine is None or _has_ended(_engine):
-        _engine = asyncio.ensure_future(_start_engine(worker))
+async def _first(worker: str | None) -> Client:
+    refused = []
+    for storage in ("opfs", "indexeddb"):
+        try:
+            return await _engine(storage, worker)
+        except StorageUnavailableError as error:
+            refused.append(f'"{storage}": {error}')
+    raise StorageUnavailableError(
+        "nothing durable can be had here. It was tried, " + "; ".join(refused)
+    )
+
+
+async def _engine(storage: str, worker: str | None) -> Client:
+    engine = _engines.get(storage)
+    if engine is None or _has_ended(engine):
+        start = _start_own if storage == "opfs" else _start_shared
+        engine = _engines[storage] = asyncio.ensure_future(start(worker))
     # Who is cancelled does not take it from others that wait for it.
-    return await asyncio.shield(_engine)
+    return await asyncio.shield(engine)
 
 
-async def _start_engine(url: str | None) -> Client:
+async def _start_own(url: str | None) -> Client:
     from ..browser.page import Hiding, PageWorker
     from .client import Client
 
@@ -49,12 +77,38 @@ async def _start_engine(url: str | None) -> Client:
     worker.port.start()
     try:
         await worker.alive
+        if why := await worker.opfs:
+            raise StorageUnavailableError(
+                f"OPFS cannot be used in a worker of this page: {why}. Private windows, blocked "
+                "site data and older browsers do that"
+            )
         await client.greet()
     except BaseException as error:
         client.close(f"the worker of this page was not started: {error}")
         raise
     hiding = Hiding(client.rest)
     client.on_close(lambda why: hiding.end())
+    return client
+
+
+async def _start_shared(url: str | None) -> Client:
+    from ..browser.shared import SharedTab
+    from .client import Client
+
+    tab = SharedTab(url)
+    try:
+        await tab.start()
+    except BaseException:
+        tab.end()
+        raise
+    client = Client(tab.port)
+    client.on_close(lambda why: tab.end())
+    tab.port.start()
+    try:
+        await client.greet()
+    except BaseException as error:
+        client.close(f"the shared worker could not be used: {error}")
+        raise
     return client
 
 

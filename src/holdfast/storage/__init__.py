@@ -67,7 +67,10 @@ def choose_kind(storage: str) -> str:
     if in_browser and storage == "indexeddb":
         return "indexeddb"
     if in_browser and storage in ("auto", "opfs"):
-        return "opfs"
+        from ..browser.page import is_shared_worker
+
+        # Files can be used synchronously in dedicated workers only.
+        return "indexeddb" if storage == "auto" and is_shared_worker() else "opfs"
     if in_browser:
         raise StorageUnavailableError(
             'storage="file" is for CPython: in a browser a file would be gone with the page; '

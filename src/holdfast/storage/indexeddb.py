@@ -6,6 +6,7 @@ issue here, so triggers are temporary: a write of any tab fires those of every t
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ..connection import Connection
@@ -16,6 +17,10 @@ from .node import check_name
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
+
+
+# Which tab a database is opened for.
+current_tab: ContextVar[str | None] = ContextVar("holdfast_tab", default=None)
 
 
 class IndexedDBStorage(Storage):
@@ -30,6 +35,8 @@ class IndexedDBStorage(Storage):
         check_name(name)
         self.hold_prefix = f"{name}#"
         self.turn = Turn(self)
+        # Whoever opens it in this worker itself is a tab of its own.
+        self._tab = current_tab.get() or self
         self._hub: Hub | None = None
 
     @property
@@ -95,5 +102,5 @@ class IndexedDBStorage(Storage):
             persisted=persisted,
             usage=usage,
             quota=quota,
-            tabs=len(self.hub.storages),
+            tabs=len({storage._tab for storage in self.hub.storages}),
         )

@@ -1,0 +1,231 @@
+"""The shared worker that has the databases of all tabs, found or started from a page.
+
+A browser has one shared worker for each address and name. The script is a blob of the page that
+started it, whose address no other page can guess, so the worker tells it by a lock:
+
+    holdfast:shared:starting           exclusive   who looks for the worker, or starts it
+    holdfast:shared:<version>:<url>    exclusive   the worker, for as long as it lives
+    holdfast:tab:<id>                  exclusive   a page, for as long as it lives
+
+    page                                           worker (holdfast.mjs, see there)
+    takes `starting` and its own lock
+    looks for the worker's lock; none: makes a URL
+    new SharedWorker(url)                          takes its lock
+    {lock, port, python, pyodide}             →
+                                              ←    {life, wanted}, or {failed: {name, message}}
+    gives up `starting`; waits for the worker's
+    lock, which it gets when the worker is gone
+    {files: …}, if wanted                     →    waits for the page's lock, and gets it when the
+    on the port: see remote/peer.py           ↔    page is gone: disposes of all that it had
+
+What browsers do (November 2026: Chromium 156, Firefox ESR 153, WebKitGTK 2.50):
+
+                                                       Chromium   Firefox   WebKitGTK
+    another page joins by a blob: URL it did not make     yes       yes        yes
+    … when the page that made it is closed or reloaded    yes       yes        yes
+    the worker lives on when its first page is closed     yes       yes        yes
+    a blob: URL whose page and worker are gone            error     error      error event
+    module scripts, import() of Pyodide, IndexedDB,
+    Web Locks, BroadcastChannel in it                     yes       yes        yes
+    createSyncAccessHandle in it                          no        no         no OPFS at all
+    durability "strict"                                   yes       yes        yes
+    navigator.storage.estimate                            yes       yes        no
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import js
+from pyodide.ffi import JsException, create_proxy
+
+from ..errors import StorageUnavailableError
+from .page import NAME, as_list, as_object, pyodide_options, script, send_files
+from .ports import BrowserPort
+
+_STARTING = "holdfast:shared:starting"
+_PREFIX = f"holdfast:shared:{version('holdfast')}:"
+
+# How long to wait for other pages that look for the worker, and for the worker to answer, in
+# seconds: a browser may say nothing of a shared worker that it does not start.
+TIMEOUT = 30.0
+
+_DIED = (
+    "the shared worker that has the databases of this site's pages died. What was committed is "
+    "there; whether a commit that was under way is, is seen when the database is opened again, "
+    "with holdfast.open()"
+)
+
+
+def missing() -> str:
+    """What is missing here for a shared worker; "" for nothing."""
+    if not js.isSecureContext:
+        return "the page is not served by https or from localhost"
+    for name in ("SharedWorker", "indexedDB"):
+        if not hasattr(js, name):
+            return f"{name} does not exist"
+    if not hasattr(js.navigator, "locks"):
+        return "navigator.locks does not exist"
+    return ""
+
+
+class SharedTab:
+    """This page's end of the shared worker; once started, `port` leads to what it serves.
+
+    url: of holdfast.mjs, where the page serves it; None: it is made from the package.
+    """
+
+    port: BrowserPort
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._own = _Lock(f"holdfast:tab:{uuid.uuid4().hex}")
+        self._life: _Lock | None = None
+        self._worker: Any = None
+        # Kept by Python for as long as JavaScript may call them.
+        self._proxies: list[Any] = []
+
+    async def start(self) -> None:
+        """Find the worker, or start it. StorageUnavailableError: it could not be started."""
+        if why := missing():
+            raise StorageUnavailableError(
+                f'storage="indexeddb" cannot be used here: {why}. It needs a browser with '
+                "SharedWorker, IndexedDB and Web Locks, and a page served by https or from "
+                "localhost"
+            )
+        starting = _Lock(_STARTING)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await starting.granted
+                await self._own.granted
+                while (life := await _running()) is not None:
+                    try:
+                        await self._join(life.removeprefix(_PREFIX))
+                    except _NotAnswered:
+                        # It was about to end. When it has, its lock is gone with it.
+                        gone = _Lock(life, "shared")
+                        try:
+                            await gone.granted
+                        finally:
+                            gone.release()
+                    else:
+                        return
+                await self._join(script(self._url))
+        except TimeoutError:
+            raise self._not_started(f"it did not answer within {TIMEOUT:g} s") from None
+        except JsException as error:
+            raise self._not_started(f"{error.name}: {error.message}") from error
+        except _NotAnswered as error:
+            raise self._not_started(str(error)) from None
+        finally:
+            starting.release()
+
+    def end(self) -> None:
+        """The worker sees that this page is gone."""
+        self._own.release()
+        if self._life is not None:
+            self._life.release()
+        if self._worker is not None:
+            self._worker.onerror = self._worker.port.onmessage = None
+        for proxy in self._proxies:
+            proxy.destroy()
+
+    async def _join(self, url: str) -> None:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def heard(event: Any) -> None:
+            failed = getattr(event.data, "failed", None)
+            if failed is not None:
+                fail(f"{failed.name}: {failed.message}")
+            elif not answer.done():
+                answer.set_result(event.data)
+
+        def fail(why: str) -> None:
+            if not answer.done():
+                answer.set_exception(_NotAnswered(why))
+            elif self._life is not None:
+                self.port.on_close(f"the shared worker that has the databases failed: {why}")
+
+        def errored(event: Any) -> None:
+            # A script that could not be loaded says no more than that there was an error.
+            fail(getattr(event, "message", None) or "its script could not be loaded")
+
+        worker = js.SharedWorker.new(url, as_object({"type": "module", "name": NAME}))
+        worker.onerror = self._proxy(errored)
+        worker.port.onmessage = self._proxy(heard)
+        channel = js.MessageChannel.new()
+        start = as_object({"lock": self._own.name, "python": True, "pyodide": pyodide_options()})
+        start.port = channel.port2
+        worker.port.postMessage(start, as_list(channel.port2))
+        alive = await answer
+        if alive.wanted:
+            send_files(worker.port)
+        self._worker = worker
+        self.port = BrowserPort(channel.port1, python=True)
+        self._life = _Lock(alive.life, "shared")
+        self._life.granted.add_done_callback(self._died)
+
+    def _died(self, granted: asyncio.Future[bool]) -> None:
+        if not granted.cancelled():
+            self.port.on_close(_DIED)
+
+    def _not_started(self, why: str) -> StorageUnavailableError:
+        what = (
+            "a Content-Security-Policy that forbids workers of blob: URLs does that: serve the "
+            "wheel's holdfast/browser/holdfast.mjs, and say where with holdfast.open(…, "
+            'worker="/holdfast.mjs")'
+            if self._url is None
+            else f"check that {self._url} is the holdfast.mjs of the installed wheel"
+        )
+        return StorageUnavailableError(
+            f"the shared worker that would have the databases could not be started ({why}); {what}"
+        )
+
+    def _proxy(self, function: Callable[..., object]) -> Any:
+        self._proxies.append(create_proxy(function))
+        return self._proxies[-1]
+
+
+class _NotAnswered(Exception):
+    """The worker could not be reached; why."""
+
+
+class _Lock:
+    """A Web Lock of the page's, without host.js: a page's policy may keep that out."""
+
+    def __init__(self, name: str, mode: str = "exclusive") -> None:
+        self.name = name
+        loop = asyncio.get_running_loop()
+        self.granted: asyncio.Future[bool] = loop.create_future()
+        self._released: asyncio.Future[None] = loop.create_future()
+        self._withdraw = js.AbortController.new()
+        self._callback = create_proxy(self._have)
+        self._refused = create_proxy(lambda _error: self.granted.cancel())
+        options = as_object({"mode": mode})
+        options.signal = self._withdraw.signal
+        js.navigator.locks.request(name, options, self._callback).catch(self._refused)
+
+    def _have(self, _lock: Any) -> Any:
+        if not self.granted.done():
+            self.granted.set_result(True)
+        return self._released
+
+    def release(self) -> None:
+        """Give it back, or withdraw the request."""
+        if not self._released.done():
+            self._released.set_result(None)
+        self.granted.cancel()
+        self._withdraw.abort()
+
+
+async def _running() -> str | None:
+    """The lock of the shared worker that lives, of this version."""
+    state = await js.navigator.locks.query()
+    for lock in state.held:
+        if str(lock.name).startswith(_PREFIX):
+            return str(lock.name)
+    return None
