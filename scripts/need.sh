@@ -39,7 +39,11 @@ for what in "$@"; do
         has chromedriver || [ -n "${SE_CHROMEDRIVER:-}" ] || lacks chromium-driver
         ;;
     firefox) has firefox || has firefox-esr || [ -n "${FIREFOX:-}" ] || lacks firefox-esr ;;
-    *) fail "need.sh knows build, node, compiler, browser and firefox, not $what" ;;
+    webkit)
+        has WebKitWebDriver || [ -n "${WEBKITWEBDRIVER:-}" ] || lacks webkit2gtk-driver
+        has Xvfb || [ -n "${XVFB:-}" ] || lacks xvfb
+        ;;
+    *) fail "need.sh knows build, node, compiler, browser, firefox and webkit, not $what" ;;
     esac
 done
 

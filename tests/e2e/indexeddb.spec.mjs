@@ -82,7 +82,7 @@ await db.close()
 await holdfast.import_database("copy.db", data, storage="indexeddb")
 names = await holdfast.databases("indexeddb")
 gone = await holdfast.delete_database("notes.db", storage="indexeddb")
-[data[:15], names, gone, await holdfast.databases("indexeddb")]`.replace("data[:15]", "data[:15].decode()"))).toEqual([
+[data[:15].decode(), names, gone, await holdfast.databases("indexeddb")]`)).toEqual([
     "SQLite format 3",
     ["copy.db", "notes.db"],
     true,
@@ -115,14 +115,14 @@ async def until_it_dies(n):
             told += 1`);
   await other.run(open(served));
   const deaths = [];
-  for (const n of [1, 2, 5, 9, 17]) {
+  for (const n of [1, 2, 5, 30]) {
     const death = `
 try:
     await until_it_dies(${n})
 except holdfast.HoldfastError as error:
     found = [type(error).__name__, str(error)]
 found`;
-    deaths.push(await tab.run(death)); console.log(n, deaths.at(-1), await tab.run("told"));
+    deaths.push(await tab.run(death));
     await expect(other.run(`await db.fetch_value("SELECT 1")`)).rejects.toThrow(/died/);
     await other.run(open(served));
   }
@@ -130,7 +130,7 @@ found`;
     expect(message).toMatch(/shared worker .* died/);
     expect(kind).toBe("DatabaseClosedError");
   }
-  expect(await tab.run(`told`)).toBeGreaterThan(3);
+  expect(await tab.run(`told`)).toBeGreaterThan(2);
   expect(await other.run(`
 [await db.fetch_value("SELECT count(*) % 2 FROM t"), await db.fetch_value("PRAGMA integrity_check")]
 `)).toEqual([0, "ok"]);
