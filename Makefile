@@ -31,7 +31,7 @@ help: ## this list
 	@echo 'ARGS="…" goes on to the test runner: make test-unit ARGS="-k transactions -x"'
 	@echo 'PYTHON=… picks the Python (3.11 or newer), PORT=… the port of the demo ($(PORT)), MINUTES=… how long to soak ($(MINUTES))'
 
-setup: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-firefox $(VENV)/ready node_modules/.package-lock.json ## install what is missing: apt, pip and npm packages
+setup: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/needs-firefox $(VENV)/ready node_modules/.package-lock.json ## install what is missing: apt, pip and npm packages
 
 wheel: $(WHEEL) ## build the wheel into dist/ (the VFS compiled by zig)
 
@@ -43,13 +43,13 @@ lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, and tsc on th
 	$(RUN) -m mypy
 	npx --no-install tsc -p tests/types
 
-test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
+test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
 	$(RUN) scripts/run_tests.py unit browser e2e
 
 test-unit: $(BUILD)/needs-compiler $(VENV)/ready ## tests on CPython, in seconds
 	$(RUN) scripts/run_tests.py unit -- $(ARGS)
 
-test-browser: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## tests in a worker of Chromium
+test-browser: $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/pyodide/pyodide-lock.json ## tests in a worker of Chromium, and in pages of WebKitGTK
 	$(RUN) scripts/run_tests.py browser -- $(ARGS)
 
 test-e2e: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## several tabs, killed and stopped ones too, in both browsers

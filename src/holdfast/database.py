@@ -83,7 +83,7 @@ class Database:
 
     @property
     def storage(self) -> str:
-        """Where it lives: "opfs", "file" or "memory"."""
+        """Where it lives: "opfs", "indexeddb", "file" or "memory"."""
         return self._storage.kind
 
     @property

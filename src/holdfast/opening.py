@@ -21,7 +21,9 @@ class open:
     name: in a browser one or more segments parted by "/", none of them empty, "." or "..";
         on CPython a path. Aliases and symlinks of a file are one database.
     schema: JSON-backed views to make or bring up to date, see `Schema`.
-    storage: "auto", "opfs", "file" or "memory". "auto" never becomes "memory".
+    storage: "auto", "opfs", "indexeddb", "file" or "memory". "auto" tries the durable ones, and
+        never becomes "memory". "indexeddb" is one connection for all pages, in a shared worker,
+        which has the whole database in memory: some 100 MB are sensible.
     persist_triggers: whether managed triggers are stored in the database, so that every tab's
         writes fire them; None: True for "opfs" and "file".
     hold_manager: who keeps and tells holds; None: the storage's own.

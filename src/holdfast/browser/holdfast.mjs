@@ -569,8 +569,9 @@ class Client {
         ),
       );
     engine.onerror = ({ message }) => notStarted(message ?? "its script could not be loaded");
-    engine.onmessage = ({ data: { failed } }) => {
+    engine.onmessage = ({ data: { alive, failed } }) => {
       if (failed) return notStarted(`${failed.name}: ${failed.message}`);
+      if (!alive) return;
       // Granted when the worker is gone, however it went.
       navigator.locks
         .request(lock, { mode: "shared", signal: withdraw.signal }, () => peer.close(died()))
