@@ -82,13 +82,17 @@ class Answer(Awaitable[Any]):
 
     # -- for the port ----------------------------------------------------------------------------
 
-    def set(self, value: Any, error: BaseException | None = None) -> None:
+    def set(self, value: Any, error: BaseException | None = None, *, soon: bool = False) -> None:
+        """Wake the task, at once; `soon`: at the next turn, for who may be inside of another."""
         self.answered = True
         self.value = value
         self.error = error
         if self._wake is not None:
             callback, context = self._wake
-            context.run(callback, self)
+            if soon:
+                self._loop.call_soon(callback, self, context=context)
+            else:
+                context.run(callback, self)
 
 
 class Peer:
@@ -177,7 +181,7 @@ class Peer:
             task.cancel()
         calls, self._calls = self._calls, {}
         for answer in calls.values():
-            answer.set(None, DatabaseClosedError(why))
+            answer.set(None, DatabaseClosedError(why), soon=True)
         self._on_close(why)
 
     # -- from the other end ----------------------------------------------------------------------
