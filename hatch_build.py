@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 MODULE_IN_WHEEL = "holdfast/vfs/holdfast_vfs.wasm"
 SCRIPT_IN_WHEEL = "holdfast/browser/holdfast.mjs"
 # A worker that is made of a blob: URL has nothing beside it to import from.
-IMPORT = 'import "./host.js";\n'
+IMPORT = re.compile(r'^import "\./([\w.]+)";\n', re.MULTILINE)
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -38,11 +39,9 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
 
 def _joined_script(folder: Path) -> str:
-    """holdfast.mjs, with host.js in place of the line that imports it."""
-    before, line, after = (folder / "holdfast.mjs").read_text("utf-8").partition(IMPORT)
-    if not line:
-        raise RuntimeError(f"holdfast.mjs no longer has the line {IMPORT!r}")
-    return f"{before}{(folder / 'host.js').read_text('utf-8')}{after}"
+    """holdfast.mjs, with what it imports in place of the lines that do."""
+    text = (folder / "holdfast.mjs").read_text("utf-8")
+    return IMPORT.sub(lambda line: (folder / line[1]).read_text("utf-8"), text)
 
 
 def _build_script(root: Path) -> ModuleType:

@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { chromium } from "@playwright/test";
 import { report } from "./report.mjs";
 import { section, speedtest } from "./speedtest.mjs";
+import { startup, startupSection } from "./startup.mjs";
 import { measureTriggers, triggerSection } from "./triggers.mjs";
 
 const here = import.meta.dirname;
@@ -191,7 +192,7 @@ async function alternate(on, tabs) {
 }
 
 const chosen = (list, all) => (list ? list.split(",") : all);
-const names = chosen(options.only, [...Object.keys(measurements), "speedtest", "triggers"]);
+const names = chosen(options.only, [...Object.keys(measurements), "speedtest", "triggers", "startup"]);
 const rowNames = names.filter((name) => name in measurements);
 const taking = engines.filter(({ name }) =>
   chosen(options.engines, [name]).some((part) => name.includes(part)),
@@ -199,7 +200,9 @@ const taking = engines.filter(({ name }) =>
 
 const profile = mkdtempSync(join(tmpdir(), "holdfast-bench-"));
 const { server, origin } = await serve();
-const context = await chromium.launchPersistentContext(profile, { executablePath: chromiumPath() });
+const launch = (profile) =>
+  chromium.launchPersistentContext(profile, { executablePath: chromiumPath() });
+const context = await launch(profile);
 const found = Object.fromEntries(taking.map(({ name }) => [name, {}]));
 const limits = [];
 const failures = [];
@@ -233,6 +236,7 @@ try {
   }
   const triggers = names.includes("triggers") && (await measureTriggers(context, origin));
   const speed = names.includes("speedtest") && (await speedtest(context, origin, rounds));
+  const starts = names.includes("startup") && (await startup(launch, origin, Math.min(rounds, 3)));
   const version = await raw.page.evaluate(() => /Chrome\/(\d+)/.exec(navigator.userAgent)[1]);
   const day = new Date().toISOString().slice(0, 10);
   const about = `Chromium ${version}, ${cpus().length} cores, ${rounds} round${rounds > 1 ? "s" : ""}, ${day}`;
@@ -240,13 +244,16 @@ try {
     ? report({ about, engines: taking, found, limits, failures })
     : { markdown: "", svg: "" };
   const markdown =
-    table.markdown + (triggers ? triggerSection(triggers) : "") + (speed ? section(speed) : "");
+    table.markdown +
+    (starts ? startupSection(starts) : "") +
+    (triggers ? triggerSection(triggers) : "") +
+    (speed ? section(speed) : "");
   console.log(markdown);
   if (!options.only && !options.engines) {
     mkdirSync(join(here, "results"), { recursive: true });
     writeFileSync(join(here, "results", "latest.md"), markdown);
     writeFileSync(join(here, "results", "latest.svg"), table.svg);
-    const data = JSON.stringify({ about, found, limits, failures, triggers, speed }, null, 1);
+    const data = JSON.stringify({ about, found, limits, failures, starts, triggers, speed }, null, 1);
     writeFileSync(join(here, "results", "latest.json"), data);
   }
 } finally {

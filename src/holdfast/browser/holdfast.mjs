@@ -6,116 +6,13 @@
 // What there is, and what it takes: holdfast.d.mts. Python on the main thread of a page starts the
 // same worker, from this same file (see page.py).
 import "./host.js";
+import "./worker.mjs";
 
-// The name that makes this module the worker.
+// The name that makes this module the worker: see worker.mjs.
 const WORKER = "holdfast";
 // As in remote/server.py.
 const PROTOCOL = 1;
 const CHUNK = 1 << 20;
-
-if (globalThis.self?.name === WORKER) {
-  if (globalThis.DedicatedWorkerGlobalScope) runWorker();
-  else if (globalThis.SharedWorkerGlobalScope) runSharedWorker();
-}
-
-// -- the worker -----------------------------------------------------------------------------------
-//
-// A page's own worker: it is sent what boot() takes, and perhaps { files }; it answers { alive } or
-// { failed }, and { opfs }: why there is no OPFS, "" for nothing.
-//
-// One for all pages, a shared worker: see browser/shared.py. Each page's port is sent the same; it
-// is answered { life, wanted }: the worker's lock, whether to send the files; or { failed }.
-//
-// From then on all goes over the port that came along, in the protocol of remote/peer.py.
-
-function runWorker() {
-  let arrive;
-  const files = new Promise((resolve) => (arrive = resolve));
-  const failed = (error) =>
-    postMessage({ failed: { name: error.name ?? "Error", message: error.message ?? `${error}` } });
-  self.onmessage = ({ data }) => {
-    if (data.files) arrive(data.files);
-    else boot(data, files).catch(failed);
-  };
-}
-
-// lock      the Web Lock that is held for as long as this worker lives
-// port      where the databases are served, python: to a Python
-// pyodide   options of loadPyodide; indexURL, where Pyodide is, is needed
-// packages  what micropip is to install; left out: `files` are put into site-packages instead,
-//           each a name in there and its bytes
-async function boot({ lock, port, python, ...load }, files) {
-  await hold(lock);
-  postMessage({ alive: true });
-  globalThis.holdfastHost.tryOpfs().then((opfs) => postMessage({ opfs }));
-  const pyodide = await loadPython(load, files);
-  pyodide.pyimport("holdfast.remote.worker").serve(port, python);
-}
-
-// For as long as this worker lives.
-function hold(lock) {
-  return new Promise((taken) => {
-    navigator.locks.request(lock, () => {
-      taken();
-      return new Promise(() => {});
-    });
-  });
-}
-
-async function loadPython({ pyodide: options, packages }, files) {
-  const { loadPyodide } = await import(new URL("pyodide.mjs", options.indexURL).href);
-  const pyodide = await loadPyodide(options);
-  if (packages) {
-    await pyodide.loadPackage("micropip");
-    await pyodide.pyimport("micropip").install(packages);
-  } else {
-    putFiles(pyodide, await files);
-  }
-  return pyodide;
-}
-
-// The lock that is held for as long as it lives tells its version and its address, by which other
-// tabs find it. `lock` in what a tab sends is the tab's own, which it holds for as long as it lives.
-function runSharedWorker() {
-  const life = `holdfast:shared:${globalThis.holdfastHost.version}:${location.href}`;
-  const alive = hold(life);
-  let arrive;
-  let wanted = true;
-  let python;
-  const files = new Promise((resolve) => (arrive = resolve));
-  self.onconnect = ({ ports: [tab] }) => {
-    tab.onmessage = async ({ data }) => {
-      if (data.files) {
-        wanted = false;
-        arrive(data.files);
-        return;
-      }
-      const { lock, port, python: isPython, ...load } = data;
-      try {
-        await alive;
-        tab.postMessage({ life, wanted });
-        python ??= loadPython(load, files);
-        const pyodide = await python;
-        pyodide.pyimport("holdfast.remote.worker").serve_tab(port, isPython, lock);
-      } catch (error) {
-        const { name = "Error", message = `${error}` } = error;
-        tab.postMessage({ failed: { name, message } });
-        // Whoever comes next begins anew.
-        self.close();
-      }
-    };
-  };
-}
-
-function putFiles({ FS, pyimport }, files) {
-  const packages = pyimport("sysconfig").get_path("purelib");
-  for (const [name, bytes] of files) {
-    const path = `${packages}/${name}`;
-    FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
-    FS.writeFile(path, bytes);
-  }
-  pyimport("importlib").invalidate_caches();
-}
 
 // -- the page's client ----------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The worker of a page's main thread: started from here, with this Python's own holdfast in it.
 
-    page                                        worker (holdfast.mjs, see there)
+    page                                        worker (worker.mjs, see there)
     {lock, port, python, pyodide}          →    takes the lock, loads Pyodide
     {files: [[name, Uint8Array], …]}       →    puts them into its site-packages
                                            ←    {alive}, or {failed: {name, message}}

@@ -7,7 +7,7 @@ started it, whose address no other page can guess, so the worker tells it by a l
     holdfast:shared:<version>:<url>    exclusive   the worker, for as long as it lives
     holdfast:tab:<id>                  exclusive   a page, for as long as it lives
 
-    page                                           worker (holdfast.mjs, see there)
+    page                                           worker (worker.mjs, see there)
     takes `starting` and its own lock
     looks for the worker's lock; none: makes a URL
     new SharedWorker(url)                          takes its lock
