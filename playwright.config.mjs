@@ -27,7 +27,11 @@ export default defineConfig({
     {
       name: "chromium-exclusive",
       use: { browserName: "chromium", handles: "exclusive" },
-      testIgnore: [NO_BROWSER, "**/{harness,policy,readme,demo}.spec.mjs"],
+      // Without those that the mode of the handles makes no difference to.
+      testIgnore: [
+        NO_BROWSER,
+        "**/{demo,harness,indexeddb,javascript,page,policy,readme,rows,start}.spec.mjs",
+      ],
     },
     { name: "firefox", use: { browserName: "firefox" }, testIgnore: NO_BROWSER },
   ],
