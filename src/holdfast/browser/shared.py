@@ -3,14 +3,18 @@
 A browser has one shared worker for each address and name. The script is a blob of the page that
 started it, whose address no other page can guess, so the worker tells it by a lock:
 
-    holdfast:shared:starting           exclusive   who looks for the worker, or starts it
-    holdfast:shared:<version>:<url>    exclusive   the worker, for as long as it lives
-    holdfast:tab:<id>                  exclusive   a page, for as long as it lives
+    holdfast:shared:starting                  exclusive   who looks for it, or starts it
+    holdfast:shared:<version>:<name>:<url>    exclusive   the worker, for as long as it lives
+    holdfast:tab:<id>                         exclusive   a page, for as long as it lives
+
+Each that is started has a name of its own: a browser may connect a page to one that is ending, by
+its name and address, and never answer.
 
     page                                           worker (worker.mjs, see there)
     takes `starting` and its own lock
-    looks for the worker's lock; none: makes a URL
-    new SharedWorker(url)                          takes its lock
+    looks for the worker's lock; none: makes up
+    a name and a URL
+    new SharedWorker(url, {name})                  takes its lock
     {lock, port, python, pyodide}             →
                                               ←    {life, wanted}, or {failed: {name, message}}
     gives up `starting`; waits for the worker's
@@ -103,18 +107,9 @@ class SharedTab:
                 await starting.granted
                 await self._own.granted
                 while (life := await _running()) is not None:
-                    try:
-                        await self._join(life.removeprefix(_PREFIX))
-                    except _NotAnswered:
-                        # It was about to end. When it has, its lock is gone with it.
-                        gone = _Lock(life, "shared")
-                        try:
-                            await gone.granted
-                        finally:
-                            gone.release()
-                    else:
+                    if await self._join_running(life):
                         return
-                await self._join(script(self._url))
+                await self._join(f"{NAME}-{uuid.uuid4().hex}", script(self._url))
         except TimeoutError:
             raise self._not_started(f"it did not answer within {TIMEOUT:g} s") from None
         except JsException as error:
@@ -134,7 +129,24 @@ class SharedTab:
         for proxy in self._proxies:
             proxy.destroy()
 
-    async def _join(self, url: str) -> None:
+    async def _join_running(self, life: str) -> bool:
+        """Join the worker that has that lock. False: it has ended."""
+        name, _, url = life.removeprefix(_PREFIX).partition(":")
+        gone = _Lock(life, "shared")
+        joining = asyncio.ensure_future(self._join(name, url))
+        try:
+            either: set[asyncio.Future[Any]] = {joining, gone.granted}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done() and joining.exception() is None:
+                return True
+            # About to end, it answers nothing, or its script is gone; then its lock goes too.
+            await gone.granted
+            return False
+        finally:
+            joining.cancel()
+            gone.release()
+
+    async def _join(self, name: str, url: str) -> None:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def heard(event: Any) -> None:
@@ -154,7 +166,7 @@ class SharedTab:
             # A script that could not be loaded says no more than that there was an error.
             fail(getattr(event, "message", None) or "its script could not be loaded")
 
-        worker = js.SharedWorker.new(url, as_object({"type": "module", "name": NAME}))
+        worker = js.SharedWorker.new(url, as_object({"type": "module", "name": name}))
         worker.onerror = self._proxy(errored)
         worker.port.onmessage = self._proxy(heard)
         channel = js.MessageChannel.new()

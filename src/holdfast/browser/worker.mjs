@@ -9,10 +9,8 @@
 //
 // From then on all goes over the port that came along, in the protocol of remote/peer.py.
 
-if (globalThis.self?.name === "holdfast") {
-  if (globalThis.DedicatedWorkerGlobalScope) runWorker();
-  else if (globalThis.SharedWorkerGlobalScope) runSharedWorker();
-}
+if (globalThis.DedicatedWorkerGlobalScope && self.name === "holdfast") runWorker();
+if (globalThis.SharedWorkerGlobalScope && self.name.startsWith("holdfast-")) runSharedWorker();
 
 function runWorker() {
   let arrive;
@@ -59,10 +57,10 @@ async function loadPython({ pyodide: options, packages }, files) {
   return pyodide;
 }
 
-// The lock that is held for as long as it lives tells its version and its address, by which other
+// The lock that is held for as long as it lives tells its version, name and address, by which other
 // tabs find it. `lock` in what a tab sends is the tab's own, which it holds for as long as it lives.
 function runSharedWorker() {
-  const life = `holdfast:shared:${globalThis.holdfastHost.version}:${location.href}`;
+  const life = `holdfast:shared:${globalThis.holdfastHost.version}:${self.name}:${location.href}`;
   const alive = hold(life);
   let arrive;
   let wanted = true;
