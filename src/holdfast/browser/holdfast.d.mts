@@ -27,7 +27,7 @@ export interface WorkerOptions {
   worker?: string | URL;
 }
 
-export type Storage = "auto" | "opfs" | "indexeddb" | "memory";
+export type Storage = "auto" | "opfs" | "memory";
 
 /** A JSON-backed view; see Schema in the README. */
 export interface Table {
