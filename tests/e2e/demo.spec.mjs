@@ -125,6 +125,38 @@ test.describe("two tabs", () => {
     for (const page of [a, b]) await expect(entries(page, "update")).toHaveCount(2);
   });
 
+  test("inspected from JavaScript beside Python", async ({ demo: [a], context }) => {
+    const opened = context.waitForEvent("page");
+    await a.getByRole("link", { name: "Inspect from JavaScript" }).click();
+    const inspector = await opened;
+    const rating = inspector.locator("#rows tr", { hasText: "Pulp Fiction" }).locator("td").nth(3);
+    await expect(rating).toHaveText("8.9", READY);
+    await expect(inspector.locator("#rows tbody tr")).toHaveCount(100);
+    // Three tabs, three triggers: from here on the inspector's own records what Python writes.
+    await expect(a.locator("#trackers li")).toHaveCount(3, READY);
+
+    await a.bringToFront();
+    await cell(a, "Pulp Fiction", "rating").click();
+    await a.keyboard.type("7.5");
+    await press(a, "Enter");
+    await expect(rating).toHaveText("7.5");
+    await expect(inspector.locator("#changes li")).toHaveText([
+      "UPDATE Pulp Fiction, by another tab",
+    ]);
+
+    await inspector.bringToFront();
+    const sql = inspector.getByLabel("SQL");
+    await sql.fill("SELECT count(*) AS films FROM films");
+    await press(inspector, "Enter");
+    await expect(inspector.locator("#rows tbody td")).toHaveText(["3201"]);
+    for (const wrong of ["SELECT", "DELETE FROM films"]) {
+      await sql.fill(wrong);
+      await press(inspector, "Enter");
+      await expect(inspector.locator("#message.trouble")).toContainText(/SQLError|ValueError/);
+    }
+    await expect(a.locator("#count")).toHaveText("3,201 films");
+  });
+
   test("films are added, deleted and brought back", async ({ demo: [a, b] }) => {
     await a.bringToFront();
     await a.getByRole("button", { name: "Add a film" }).click();
