@@ -6,7 +6,6 @@ A test is of a row by its name: `test_p8_…` and `test_b11_b15_…` in Python, 
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -23,11 +22,10 @@ def python_tests() -> list[tuple[Path, str, set[str]]]:
     """(file, name, names of the fixtures) of each test function."""
     found: list[tuple[Path, str, set[str]]] = []
     for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            if node.name.startswith("test_"):
-                found.append((path, node.name, {each.arg for each in node.args.args}))
+        # Not by ast: between other tests CPython 3.11 loses count of its depth.
+        functions = re.findall(r"^(?:async )?def (test_\w+)\(([^)]*)\)", path.read_text(), re.M)
+        for name, parameters in functions:
+            found.append((path, name, set(re.findall(r"(\w+):", parameters))))
     return found
 
 
@@ -83,4 +81,4 @@ def test_the_spec_runs_what_is_said_to_run_on_opfs() -> None:
     runner = (ROOT / "tests" / "e2e" / "pages" / "run_tests.py").read_text()
     left_out = re.search(r"^ON_FILES = frozenset\((.*)\)$", runner, re.M)
     assert left_out is not None
-    assert ast.literal_eval(left_out[1]) == ON_FILES
+    assert set(re.findall(r'"(\w+)"', left_out[1])) == ON_FILES
