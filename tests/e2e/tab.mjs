@@ -43,8 +43,8 @@ export class Tab {
 
   constructor(page, options) {
     const { folder = "e2e", classic = false, thread = "worker" } = options;
-    const { scripts = [], ignoreMode, plain } = options;
-    this.options = { folder, classic, thread, scripts, ignoreMode };
+    const { scripts = [], killable = true, ignoreMode, plain } = options;
+    this.options = { folder, classic, thread, scripts, killable, ignoreMode };
     /** Whether another test may have it afterwards. */
     this.plain = plain;
     this.page = page;
@@ -63,7 +63,10 @@ export class Tab {
     const query = `worker=${classic ? "classic" : "module"}&thread=${thread}`;
     await page.goto(`${process.env.HOLDFAST_ORIGIN}/${folder}/tab.html?${query}`);
     await page.waitForFunction(() => window.tab);
-    tab.pid = await busyProcess(browser.profile, known, (spin) => tab.#call({ spin }));
+    // One that may share its process, with a shared worker's tab that is gone, is not killed alone.
+    if (tab.options.killable) {
+      tab.pid = await busyProcess(browser.profile, known, (spin) => tab.#call({ spin }));
+    }
     await tab.#load();
     return tab;
   }
