@@ -14,7 +14,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 MODULE_IN_WHEEL = "holdfast/vfs/holdfast_vfs.wasm"
 SCRIPT_IN_WHEEL = "holdfast/browser/holdfast.mjs"
 # A worker that is made of a blob: URL has nothing beside it to import from.
-IMPORT = re.compile(r'^import "\./([\w.]+)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w.]+)";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -40,8 +41,11 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
 def _joined_script(folder: Path) -> str:
     """holdfast.mjs, with what it imports in place of the lines that do."""
-    text = (folder / "holdfast.mjs").read_text("utf-8")
-    return IMPORT.sub(lambda line: (folder / line[1]).read_text("utf-8"), text)
+
+    def part(line: re.Match[str]) -> str:
+        return EXPORT.sub("", (folder / line[1]).read_text("utf-8"))
+
+    return IMPORT.sub(part, (folder / "holdfast.mjs").read_text("utf-8"))
 
 
 def _build_script(root: Path) -> ModuleType:
