@@ -46,7 +46,7 @@ lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, and tsc on th
 test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
 	$(RUN) scripts/run_tests.py unit browser e2e
 
-test-unit: $(BUILD)/needs-compiler $(VENV)/ready ## tests on CPython, in seconds
+test-unit: $(BUILD)/needs-compiler $(VENV)/ready ## tests on CPython
 	$(RUN) scripts/run_tests.py unit -- $(ARGS)
 
 test-browser: $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/pyodide/pyodide-lock.json ## tests in a worker of Chromium, and in pages of WebKitGTK
