@@ -163,6 +163,20 @@ async def test_the_raw_connection_cannot_be_had(db: Database) -> None:
         assert not hasattr(tx, "connection")
 
 
+async def test_an_iterator_tells_why_it_failed_however_late_it_is_asked(
+    client: Client, db: Database
+) -> None:
+    call = client._peer.call
+    # The first item is pulled at once, before it is asked for.
+    number = await call(db._number, "watch", "SELECT wrong FROM t", (), 0)  # type: ignore[attr-defined]
+    for _ in range(5):
+        await call(db._number, "fetch_all", "SELECT 1", ())  # type: ignore[attr-defined]
+    with pytest.raises(apsw.SQLError, match="wrong"):
+        await call(number, "next")
+    with pytest.raises(DatabaseClosedError, match="has ended"):
+        await call(number, "next")
+
+
 # -- cancellation ----------------------------------------------------------------------------------
 
 

@@ -34,7 +34,9 @@ export const readRow = (found) => (found ? rowOf(...found) : null);
 function rowOf(columns, values) {
   const row = {};
   // Of two columns of one name the first is found, as in Python.
-  for (let i = columns.length - 1; i >= 0; i -= 1) row[columns[i]] = values[i] ?? null;
+  columns.forEach((column, i) => {
+    if (!Object.hasOwn(row, column)) row[column] = values[i] ?? null;
+  });
   return row;
 }
 

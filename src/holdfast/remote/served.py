@@ -52,18 +52,21 @@ class ServedStream:
     async def next(self) -> list[Plain]:
         """The next item in a list; an empty one at the end."""
         first, self._first = self._first, None
-        return await (self._pull() if first is None else first)
-
-    async def _pull(self) -> list[Plain]:
         try:
-            item = await anext(self._iterator)
-        except StopAsyncIteration:
-            self._peer.forget(self.number)
-            return []
+            found = await (self._pull() if first is None else first)
         except BaseException:
             self._peer.forget(self.number)
             raise
-        return [self._plain(item)]
+        if not found:
+            self._peer.forget(self.number)
+        return found
+
+    async def _pull(self) -> list[Plain]:
+        # However it ends, the client is told when it asks: until then it is to be found.
+        try:
+            return [self._plain(await anext(self._iterator))]
+        except StopAsyncIteration:
+            return []
 
     async def close(self) -> None:
         """End it, wherever it stands."""
