@@ -253,7 +253,8 @@ async def test_of_a_client_that_is_gone_nothing_is_left(
         assert await here.triggers.tracked() == []
         assert await here.fetch_all("SELECT name FROM sqlite_master WHERE name LIKE '%diff%'") == []
         assert await here.fetch_value("SELECT count(*) FROM t") == 1
-    await asyncio.wait({waiting, watching})
+    for error in await asyncio.gather(waiting, watching, return_exceptions=True):
+        assert isinstance(error, DatabaseClosedError)
 
 
 async def test_a_server_that_is_gone_is_an_error_that_says_so(
