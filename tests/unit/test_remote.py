@@ -166,7 +166,7 @@ async def test_the_raw_connection_cannot_be_had(db: Database) -> None:
 async def test_an_iterator_tells_why_it_failed_however_late_it_is_asked(
     client: Client, db: Database
 ) -> None:
-    call = client._peer.call
+    call = client.peer.call
     # The first item is pulled at once, before it is asked for.
     number = await call(db._number, "watch", "SELECT wrong FROM t", (), 0)  # type: ignore[attr-defined]
     for _ in range(5):
