@@ -42,11 +42,10 @@ async function visit(context, origin, way, first) {
   const marks = await page.evaluate(() => window.times);
   // What the first visit keeps for the later ones, it keeps a while after it has begun.
   if (first && way !== "worker") {
-    await page.waitForFunction(
-      async () => (await (await caches.open("holdfast-python")).keys()).length === 1,
-      undefined,
-      { polling: 500 },
-    );
+    await page.evaluate(async () => {
+      const images = await caches.open("holdfast-python");
+      while (!(await images.keys()).length) await new Promise((again) => setTimeout(again, 200));
+    });
   }
   await page.close();
   return marks;
