@@ -126,20 +126,23 @@ class PageWorker:
         request.catch(self._proxy(lambda _error: None))
 
     def _not_started(self, why: str) -> StorageUnavailableError:
-        what = (
-            "a Content-Security-Policy that forbids workers of blob: URLs does that: serve the "
-            "wheel's holdfast/browser/holdfast.mjs, and say where with holdfast.open(…, "
-            'worker="/holdfast.mjs")'
-            if self._url is None
-            else f"check that {self._url} is the holdfast.mjs of the installed wheel"
-        )
-        return StorageUnavailableError(
-            f"the worker that would have this page's databases could not be started ({why}); {what}"
-        )
+        return not_started("the worker that would have this page's databases", why, self._url)
 
     def _proxy(self, function: Callable[..., object]) -> Any:
         self._proxies.append(create_proxy(function))
         return self._proxies[-1]
+
+
+def not_started(what: str, why: str, url: str | None) -> StorageUnavailableError:
+    """The error for a worker, `what`, that was to run holdfast.mjs at `url`."""
+    advice = (
+        "a Content-Security-Policy that forbids workers of blob: URLs does that: serve the "
+        "wheel's holdfast/browser/holdfast.mjs, and say where with holdfast.open(…, "
+        'worker="/holdfast.mjs")'
+        if url is None
+        else f"check that {url} is the holdfast.mjs of the installed wheel"
+    )
+    return StorageUnavailableError(f"{what} could not be started ({why}); {advice}")
 
 
 class Hiding:

@@ -49,7 +49,7 @@ import js
 from pyodide.ffi import JsException, create_proxy
 
 from ..errors import StorageUnavailableError
-from .page import NAME, as_list, as_object, pyodide_options, script, send_files
+from .page import NAME, as_list, as_object, not_started, pyodide_options, script, send_files
 from .ports import BrowserPort
 
 _STARTING = "holdfast:shared:starting"
@@ -187,16 +187,7 @@ class SharedTab:
             self.port.on_close(_DIED)
 
     def _not_started(self, why: str) -> StorageUnavailableError:
-        what = (
-            "a Content-Security-Policy that forbids workers of blob: URLs does that: serve the "
-            "wheel's holdfast/browser/holdfast.mjs, and say where with holdfast.open(…, "
-            'worker="/holdfast.mjs")'
-            if self._url is None
-            else f"check that {self._url} is the holdfast.mjs of the installed wheel"
-        )
-        return StorageUnavailableError(
-            f"the shared worker that would have the databases could not be started ({why}); {what}"
-        )
+        return not_started("the shared worker that would have the databases", why, self._url)
 
     def _proxy(self, function: Callable[..., object]) -> Any:
         self._proxies.append(create_proxy(function))
