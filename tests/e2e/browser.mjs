@@ -85,9 +85,11 @@ export class Browser {
   /** kill -9 of the browser with all of its tabs, and a new one with the same profile. */
   async restart() {
     const pid = browserProcess(this.profile);
+    // Playwright tells when it has noticed; closing a context that is going would be an error.
+    const closed = this.context.waitForEvent("close");
     process.kill(pid, "SIGKILL");
+    await closed;
     await expect.poll(() => alive(pid), { intervals: [5] }).toBe(false);
-    await this.context.close();
     this.#open = [];
     this.#idle = [];
     await this.#launch();
