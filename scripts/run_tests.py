@@ -23,7 +23,7 @@ RESULTS = ROOT / ".build" / "results"
 PYTEST = (sys.executable, "-m", "pytest")
 PLAYWRIGHT = ("npx", "--no-install", "playwright", "test")
 SUITES = {
-    "unit": (*PYTEST, "tests/unit"),
+    "unit": (*PYTEST, "tests/unit", "--numprocesses=auto"),
     "browser": (*PYTEST, "tests/browser"),
     "e2e": PLAYWRIGHT,
     "firefox": (*PLAYWRIGHT, "--project=firefox"),

@@ -168,8 +168,10 @@ export class Tab {
   }
 
   #load() {
-    const { classic, scripts, ignoreMode } = this.options;
-    return this.#call({ load: { packages: [wheelUrl()], scripts, classic, ignoreMode } });
+    const { folder, classic, thread, scripts, ignoreMode } = this.options;
+    // A worker's globals are not those of a page: what a worker started is of no use there.
+    const image = folder === "e2e" && thread === "worker" && !classic;
+    return this.#call({ load: { packages: [wheelUrl()], scripts, classic, ignoreMode, image } });
   }
 
   #take(event) {

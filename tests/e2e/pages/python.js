@@ -1,6 +1,11 @@
-// What worker.mjs can be asked to do, for a page whose Python is on its main thread.
+// Python for a page's main thread or for a worker, which loads, installs what it is told to and runs
+// the Python it is sent.
 //
-// load: { packages, scripts }  loads the scripts and Pyodide, and micropip.install()s the packages
+// load: { packages, scripts, classic, image }
+//                              loads the scripts and Pyodide, in the way of a classic script or of a
+//                              module, and micropip.install()s the packages; `image`: lets Python
+//                              begin from a copy of one that was started before, which is made
+//                              where there is none
 // python: "code"               runs it (await allowed); gives its last expression
 // spin: milliseconds           keeps this thread busy, so that its process can be told by its load
 //
@@ -16,12 +21,25 @@ globalThis.python = (loadScript, emit) => {
     return plain;
   }
 
+  // Most of a test's time would be the start of its Pythons. Sound for tests: holdfast's own worker
+  // begins like this too (see browser/worker.mjs).
+  async function start(loadPyodide) {
+    const images = await caches.open("tests");
+    if (!(await images.match("/python"))) {
+      // The one that is copied goes: its `js` is a stand-in, whose accessors fail.
+      const copied = await loadPyodide({ _makeSnapshot: true });
+      await images.put("/python", new Response(copied.makeMemorySnapshot()));
+    }
+    const kept = await images.match("/python");
+    return loadPyodide({ _loadSnapshot: await kept.arrayBuffer() });
+  }
+
   return {
-    async load({ packages, scripts, classic }) {
+    async load({ packages, scripts, classic, image }) {
       for (const url of scripts) await loadScript(url);
       const loaded = await loadScript(`/pyodide/pyodide.${classic ? "js" : "mjs"}`);
       const { loadPyodide } = loaded ?? globalThis;
-      pyodide = await loadPyodide();
+      pyodide = await (image ? start(loadPyodide) : loadPyodide());
       // It gives nothing back: of a promise Pyodide would keep the arguments, which are gone then.
       pyodide.globals.set("emit", (value) => void emit(toPlain(value)));
       await pyodide.loadPackage("micropip");
