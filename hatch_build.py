@@ -40,10 +40,15 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
 
 def _joined_script(folder: Path) -> str:
-    """holdfast.mjs, with what it imports in place of the lines that do."""
+    """holdfast.mjs, with what it imports in place of the first line that does."""
+    there = {"holdfast.mjs"}
 
     def part(line: re.Match[str]) -> str:
-        return EXPORT.sub("", (folder / line[1]).read_text("utf-8"))
+        name = line[1]
+        if name in there:
+            return ""
+        there.add(name)
+        return EXPORT.sub("", IMPORT.sub(part, (folder / name).read_text("utf-8")))
 
     return IMPORT.sub(part, (folder / "holdfast.mjs").read_text("utf-8"))
 

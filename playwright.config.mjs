@@ -30,7 +30,7 @@ export default defineConfig({
       // Without those that the mode of the handles makes no difference to.
       testIgnore: [
         NO_BROWSER,
-        "**/{demo,harness,indexeddb,javascript,page,policy,readme,rows,start}.spec.mjs",
+        "**/{demo,harness,indexeddb,javascript,javascript-calls,page,policy,readme,rows,start}.spec.mjs",
       ],
     },
     { name: "firefox", use: { browserName: "firefox" }, testIgnore: NO_BROWSER },

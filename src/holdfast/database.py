@@ -120,8 +120,7 @@ class Database:
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement for each of `seq_of_params`, in one write transaction."""
         await self._statement(sql)
-        async with self.write_transaction() as transaction:
-            return await transaction.execute_many(sql, seq_of_params)
+        return await Writing(self).whole(lambda tx: tx.execute_many(sql, seq_of_params))
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
         """Every row. ValueError: the statement writes (it is not run)."""

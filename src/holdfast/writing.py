@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ from .transactions import Transaction, run_callbacks, write_transactions
 
 if TYPE_CHECKING:
     from .database import Database
+
+
+class CancelledLate(asyncio.CancelledError):
+    """Cancelled while it was made durable: it is committed. `result`: what it would have given."""
+
+    def __init__(self, result: ExecuteResult) -> None:
+        super().__init__("cancelled, but committed already")
+        self.result = result
 
 
 class Writing:
@@ -114,8 +123,7 @@ class Writing:
         waits = not (database._may_go_on() and database._storage.begin_write_now(main))
         if waits:
             if not database._storage.commits_at_once:
-                async with self as waited:
-                    return await waited.execute(statement.sql, params)
+                return await self.whole(lambda tx: tx.execute(statement.sql, params))
             await self._enter()
         transaction = self._transaction = Transaction(database, main, writable=True)
         touched: Touched = {}
@@ -141,6 +149,18 @@ class Writing:
                 self._announce(frozenset(touched), ddl)
             if callbacks := transaction.callbacks():
                 database._start(run_callbacks(callbacks))
+        return result
+
+    async def whole(self, work: Callable[[Transaction], Awaitable[ExecuteResult]]) -> ExecuteResult:
+        """All of it, around `work`. CancelledLate: cancelled when it was too late for that."""
+        result: ExecuteResult | None = None
+        try:
+            async with self as transaction:
+                result = await work(transaction)
+        except asyncio.CancelledError as error:
+            if result is not None and self._transaction.committed:
+                raise CancelledLate(result) from error
+            raise
         return result
 
     def _prepare(self) -> Touched:

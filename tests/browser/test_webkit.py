@@ -232,3 +232,67 @@ await release()
 {held}
 """
     assert other.run(gone) is False
+
+
+class ScriptTab:
+    """A tab without Python in its page; `run` gives what the body of an async function returns."""
+
+    def __init__(self, driver: WebDriver, address: str, wheel: str) -> None:
+        self._driver = driver
+        self._options = {"pyodide": "/pyodide/", "packages": [f"{address}/pyodide/{wheel}"]}
+        driver.switch_to.new_window("tab")
+        driver.get(f"{address}/e2e/javascript.html")
+
+    def reload(self) -> None:
+        self._driver.refresh()
+
+    def run(self, javascript: str) -> Any:
+        found = self._driver.execute_async_script(
+            f"""
+            const [options, done] = arguments;
+            const run = async ({{ open }}) => {{ {javascript} }};
+            import("/pyodide/holdfast.mjs").then(run).then(
+              (result) => done({{ result: result ?? null }}),
+              (error) => done({{ error: `${{error.name}}: ${{error.message}}` }}),
+            );
+            """,
+            self._options,
+        )
+        if "error" in found:
+            raise RuntimeError(found["error"])
+        return found["result"]
+
+
+@pytest.mark.usefixtures("tab")  # which closes the window afterwards
+def test_javascript_has_it_too(
+    driver: WebDriver, address: str, request: pytest.FixtureRequest
+) -> None:
+    (wheel,) = request.config.option.dist_dir.glob("holdfast-*.whl")
+    page = ScriptTab(driver, address, wheel.name)
+    written = page.run("""
+        const db = await open("script.db", { ...options, storage: "indexeddb" });
+        await db.execute("CREATE TABLE notes(id INTEGER PRIMARY KEY, text)");
+        const handled = Promise.withResolvers();
+        const tracker = await db.triggers.trackTableDiff({
+          source: "notes",
+          onChange: async (context) =>
+            handled.resolve(await context.withExtractedDiff("SELECT text FROM DIFF")),
+        });
+        await db.transaction(async (tx) => {
+          await tx.executeMany("INSERT INTO notes(text) VALUES(?)", [["hello"], ["world"]]);
+        });
+        const rows = await db.fetchAll("SELECT id, text FROM notes ORDER BY id");
+        const found = [db.storage, rows, await handled.promise];
+        await tracker.stop();
+        return found;
+    """)
+    rows = [{"id": 1, "text": "hello"}, {"id": 2, "text": "world"}]
+    assert written == ["indexeddb", rows, [{"text": "hello"}, {"text": "world"}]]
+    page.reload()
+    read = """
+        const db = await open("script.db", options);
+        const found = [db.storage, await db.fetchAll("SELECT id, text FROM notes ORDER BY id")];
+        await db.close();
+        return found;
+    """
+    assert page.run(read) == ["indexeddb", rows]

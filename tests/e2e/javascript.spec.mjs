@@ -1,38 +1,6 @@
 // A page without Python of its own, and one with Python, on one database side by side.
-import { wheelUrl } from "./tab.mjs";
+import { openPage } from "./javascript.mjs";
 import { expect, test } from "./tabs.mjs";
-
-// A page of JavaScript, in which `open`, its `options` and `db` are there.
-async function openPage(context) {
-  const page = await context.newPage();
-  page.on("pageerror", (error) => console.log(`[page] ${error}`));
-  await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/javascript.html`);
-  await page.evaluate(async (wheel) => {
-    const { Worker } = window;
-    window.workers = [];
-    window.Worker = class extends Worker {
-      constructor(...args) {
-        super(...args);
-        window.workers.push(this);
-      }
-    };
-    window.holdfast = await import("/pyodide/holdfast.mjs");
-    window.options = { pyodide: "/pyodide/", packages: [wheel] };
-    window.db = await holdfast.open("both.db", options);
-    await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text, data)");
-    // What went wrong, as plain data.
-    window.failure = async (work) => {
-      try {
-        await work();
-        return null;
-      } catch (error) {
-        const { name, message, traceback } = error;
-        return { name, message, traceback, ours: error instanceof holdfast.HoldfastError };
-      }
-    };
-  }, wheelUrl());
-  return page;
-}
 
 const OPEN = `
 import asyncio, holdfast
@@ -42,7 +10,7 @@ db = await holdfast.open("both.db")
 test.use({ ownBrowser: true });
 
 test("JavaScript has the whole of it, beside a page with Python", async ({ context, openTab }) => {
-  const js = await openPage(context);
+  const js = await openPage(context, "both.db");
 
   await test.step("values", async () => {
     const found = await js.evaluate(async () => {
@@ -67,7 +35,7 @@ test("JavaScript has the whole of it, beside a page with Python", async ({ conte
   });
 
   await test.step("transactions and errors", async () => {
-    const [kept, lost, own, sql, value, nested, left] = await js.evaluate(async () => {
+    const [kept, lost, own, sql, value, left] = await js.evaluate(async () => {
       const kept = await db.transaction(async (tx) => {
         await tx.execute("DELETE FROM notes");
         return tx.fetchValue("SELECT count(*) FROM notes");
@@ -83,19 +51,15 @@ test("JavaScript has the whole of it, beside a page with Python", async ({ conte
       const lost = await db.fetchValue("SELECT count(*) FROM notes");
       const sql = await failure(() => db.execute("SELEKT"));
       const value = await failure(() => db.fetchAll("DELETE FROM notes"));
-      const short = await holdfast.open("both.db", { ...options, busyTimeout: 0.2 });
-      const nested = await failure(() =>
-        short.transaction(() => short.execute("INSERT INTO notes(text) VALUES('never')")),
-      );
-      await short.close();
-      const left = await failure(() => short.execute("SELECT 1"));
-      return [kept, lost, own, sql, value, nested, left];
+      const other = await holdfast.open("both.db");
+      await other.close();
+      const left = await failure(() => other.execute("SELECT 1"));
+      return [kept, lost, own, sql, value, left];
     });
     expect([kept, lost, own]).toEqual([0, 0, true]);
     expect(sql).toMatchObject({ name: "SQLError", ours: true });
     expect(sql.traceback).toContain("holdfast/statements.py");
     expect(value).toMatchObject({ name: "ValueError", ours: true });
-    expect(nested.name).toBe("NestedTransactionError");
     expect(left.name).toBe("DatabaseClosedError");
   });
 
@@ -191,4 +155,100 @@ len(await db.triggers.tracked())`);
     }
     expect(count).toBe(2);
   });
+});
+
+test("storages: by name, or whatever can be had; never one that forgets", async ({
+  context,
+  openTab,
+}) => {
+  const first = await openPage(context, "kept.db", { storage: "indexeddb" });
+  const insert = (text) =>
+    db.execute("INSERT INTO notes(text) VALUES(?)", [text]).then(({ changes }) => changes);
+  const texts = () => db.fetchAll("SELECT text FROM notes ORDER BY id");
+  expect(await first.evaluate(() => [db.storage, db.persistsTriggers])).toEqual(["indexeddb", false]);
+
+  // One with Python joins the worker that one without has started, and the other way round.
+  const python = await openTab({ thread: "page", killable: false });
+  await python.run(`
+import asyncio, holdfast
+db = await holdfast.open("kept.db", storage="indexeddb")
+async def seen(ctx):
+    emit([row["id"] for row in await ctx.with_diff("SELECT id FROM DIFF")])
+tracker = await db.triggers.track_table_diff("notes", seen)
+None`);
+  const second = await openPage(context, "kept.db", { storage: "indexeddb" });
+  await second.evaluate(async () => {
+    window.seen = [];
+    window.tracker = await db.triggers.trackTableDiff({
+      source: "notes",
+      onChange: async (context) => {
+        const rows = await context.withExtractedDiff("SELECT text FROM DIFF");
+        seen.push(...rows.map(({ text }) => text));
+      },
+    });
+  });
+  expect(await first.evaluate(() => db.status().then(({ tabs }) => tabs))).toBe(3);
+  expect(await first.evaluate(insert, "one")).toBe(1);
+  expect(await python.event()).toEqual(["1"]);
+  await expect.poll(() => second.evaluate(() => seen)).toEqual(["one"]);
+
+  // The page that started it goes; what was written is there for who comes.
+  await first.close();
+  await python.close();
+  expect(await second.evaluate(texts)).toEqual([{ text: "one" }]);
+  await second.reload();
+  await second.close();
+  const weak = await openPage(context, "kept.db", { storage: "auto", worker: "/e2e/weak.mjs" });
+  expect(await weak.evaluate(() => [db.storage, workers.length])).toEqual(["indexeddb", 1]);
+  expect(await weak.evaluate(texts)).toEqual([{ text: "one" }]);
+  expect(await weak.evaluate(() => holdfast.databases())).toEqual(["kept.db"]);
+
+  const refused = await weak.evaluate(async () => {
+    const opfs = await failure(() => holdfast.open("kept.db", { ...options, storage: "opfs" }));
+    const none = await failure(() => holdfast.open("kept.db", { ...options, storage: "cloud" }));
+    // Asked for by name there is a database that forgets, also where there is no OPFS.
+    const memory = await holdfast.open("kept.db", { ...options, storage: "memory" });
+    const tables = await memory.fetchValue("SELECT count(*) FROM sqlite_master WHERE name = 'notes'");
+    await memory.close();
+    await db.close();
+    const gone = await holdfast.deleteDatabase("kept.db", { storage: "indexeddb" });
+    return [opfs, none, memory.storage, tables, gone];
+  });
+  expect(refused[0]).toMatchObject({ name: "StorageUnavailableError", ours: true });
+  expect(refused[0].message).toContain("createSyncAccessHandle does not exist");
+  expect(refused[1].name).toBe("ValueError");
+  expect(refused.slice(2)).toEqual(["memory", 0, true]);
+  const nothing = await weak.evaluate(async () => {
+    Reflect.deleteProperty(window, "SharedWorker");
+    // The module anew, which knows of no worker yet.
+    const again = await import("/pyodide/holdfast.mjs?again");
+    return failure(() => again.open("kept.db", options));
+  });
+  expect(nothing.name).toBe("StorageUnavailableError");
+  expect(nothing.message).toMatch(/"opfs": .*createSyncAccessHandle does not exist/);
+  expect(nothing.message).toMatch(/"indexeddb": .*SharedWorker does not exist/);
+});
+
+test("a worker that cannot be started is an error that says what to do", async ({ context }) => {
+  const page = await openPage(context, "works.db");
+  const errors = await page.evaluate(async () => {
+    const again = await import("/pyodide/holdfast.mjs?again");
+    const tried = [
+      { pyodide: "/nowhere/" },
+      { worker: "/nowhere/holdfast.mjs" },
+      { worker: "https://elsewhere.example/holdfast.mjs" },
+    ];
+    const found = [];
+    for (const each of tried) {
+      found.push(await failure(() => again.open("x.db", { storage: "opfs", ...options, ...each })));
+    }
+    // Nothing of that is in the way of what is right.
+    const db = await again.open("works.db", options);
+    return [...found.map((error) => [error.name, error.message]), await db.fetchValue("SELECT 1")];
+  });
+  expect(errors.pop()).toBe(1);
+  expect(errors.map(([name]) => name)).toEqual(Array(3).fill("StorageUnavailableError"));
+  expect(errors[0][1]).toContain("/nowhere/");
+  expect(errors[1][1]).toContain("/nowhere/holdfast.mjs");
+  expect(errors[2][1]).toContain("own origin");
 });

@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 import pytest
+from across import pair
 from simulated_indexeddb import Origin, worker
 
 import holdfast
@@ -28,6 +29,8 @@ from holdfast import (
     Table,
     TableChange,
 )
+from holdfast.remote.client import connect
+from holdfast.remote.server import Server
 from holdfast.storage import hub
 
 
@@ -193,6 +196,31 @@ async def test_cancelled_in_its_commit_a_transaction_is_committed(
     assert await b.fetch_value("SELECT v FROM t") == "x"
     await b.execute("INSERT INTO t(v) VALUES('y')")
     assert durable(origin) == ["x", "y"]
+
+
+async def test_a_client_that_cancels_too_late_is_told_so(origin: Origin, a: Database) -> None:
+    ours, theirs = pair()
+
+    async def given(name: str, options: dict[str, Any]) -> Database:
+        return a
+
+    Server(theirs, opened=given)
+    client = await connect(ours)
+    number = (await client.peer.call(0, "open", "a.db", {}))["number"]
+    for method, params in (("execute", (1,)), ("execute_many", [(2,), (3,)])):
+        with held_up(origin):
+            answer = client.peer.request(number, method, "INSERT INTO t(v) VALUES(?)", params)
+            waiting = asyncio.ensure_future(answer)
+            await origin.waiting.wait()
+            waiting.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        # What another kind of client goes by; it is committed.
+        assert answer.error is None
+        assert answer.value == (len(params), len(durable(origin)))
+    client.close("the test is over")
 
 
 async def test_nobody_adds_to_a_transaction_that_is_being_committed(

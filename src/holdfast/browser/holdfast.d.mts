@@ -1,46 +1,85 @@
-// Holdfast for JavaScript: one SQLite database for every tab of a page, in a worker.
+// Holdfast for JavaScript: SQLite databases that every tab of a site has open at once, in a worker.
 //
-// Times are in seconds, as everywhere in Holdfast. Every error is a HoldfastError, whose `name` is
-// the type that it has in Python: "DatabaseBusyError", "ConstraintError" (SQLite's), "ValueError".
+// Times are in seconds, as everywhere in Holdfast. Errors are HoldfastErrors, whose `name` is the type
+// that they have in Python; but an argument that cannot even be sent is a TypeError, an abort is the
+// signal's reason, and what a function of the page's throws comes back as it was.
+/// <reference lib="esnext.disposable" />
 
 /** What SQLite stores: INTEGER is a number, or a BigInt beyond 2**53; BLOB is a Uint8Array. */
 export type Value = null | number | bigint | string | Uint8Array;
+
 /** A parameter; `undefined` is NULL, a boolean is 0 or 1. */
 export type Parameter = Value | undefined | boolean | ArrayBuffer | ArrayBufferView;
+
 /** For `?` in order, or for `:name` by name. */
 export type Parameters = readonly Parameter[] | Readonly<Record<string, Parameter>>;
+
+/** A row by the names of its columns; of two columns of one name it has the first. */
 export type Row = Record<string, Value>;
 
+/** What a statement did. */
 export interface ExecuteResult {
   /** Rows that the statement changed. */
   changes: number;
+  /** The rowid of the row that was inserted last on this connection. */
   lastInsertRowid: number | bigint;
 }
 
-/** Where the worker comes from: said by whoever asks first, and shared by the whole page. */
+/**
+ * With a signal that is aborted a call is cancelled, and rejects with the signal's reason.
+ *
+ * What is read rejects at once. What writes, opens or creates rejects when the worker has undone it:
+ * rejected with the reason, nothing of it was written. If the abort comes too late, because it is
+ * committed already, the call ends as if there were no signal.
+ */
+export interface Abortable {
+  signal?: AbortSignal;
+}
+
+/** Where the worker comes from: said by who asks first, and shared by the whole page. */
 export interface WorkerOptions {
-  /** The folder that Pyodide is served from, with its pyodide.mjs. */
-  pyodide?: string;
-  /** What micropip is to install; ["holdfast"] if it is left out. */
-  packages?: string[];
+  /** The folder that Pyodide is served from, with its pyodide.mjs; left out: this module's own. */
+  pyodide?: string | URL;
+  /** What micropip is to install; left out: the holdfast of this module's version. */
+  packages?: Iterable<string>;
   /** Where this module is served as the worker's script, if not where it was imported from. */
   worker?: string | URL;
 }
 
-export type Storage = "auto" | "opfs" | "memory";
+/**
+ * Where a database is.
+ *
+ * - `"auto"`: the first of the next two that can be had, which is found out by trying
+ * - `"opfs"`: a file in the origin private file system; each page has a connection of its own
+ * - `"indexeddb"`: one connection for all pages, in a shared worker that has all of it in memory
+ * - `"memory"`: the opener's own, and gone with the page; never chosen by "auto"
+ */
+export type Storage = "auto" | "opfs" | "indexeddb" | "memory";
+
+/** Where a database is looked for. */
+export interface StorageOptions extends WorkerOptions, Abortable {
+  /** "auto" if it is left out. */
+  storage?: Storage;
+}
 
 /** A JSON-backed view; see Schema in the README. */
 export interface Table {
+  /** What the application calls it. */
   name: string;
+  /** Its columns beside `id`, by name. */
   columns: Record<string, "text" | "integer" | "real">;
+  /** Whether its writes are left out of the queue for a server. */
   localOnly?: boolean;
+  /** Whether nothing is kept of it but its writes, in that queue. */
   insertOnly?: boolean;
+  /** The view's name, if that is another. */
   viewName?: string;
 }
 
-export interface OpenOptions extends WorkerOptions {
-  schema?: Table[];
-  storage?: Storage;
+/** How a database is opened. */
+export interface OpenOptions extends StorageOptions {
+  /** JSON-backed views, made or brought up to date. */
+  schema?: Iterable<Table>;
   /** Whether triggers are stored in the database; left out: as the storage does it. */
   persistTriggers?: boolean;
   /** "full", the default: an acknowledged commit survives a power cut. */
@@ -49,182 +88,366 @@ export interface OpenOptions extends WorkerOptions {
   busyTimeout?: number;
 }
 
+/**
+ * Open a database, which is made if there is none; what dead tabs left behind is removed first.
+ *
+ * `name`: one or more segments parted by "/", none of them empty, "." or "..".
+ *
+ * @throws {HoldfastError} "StorageUnavailableError": nothing durable can be had here, or the worker
+ *   cannot be started; it says what was tried. "DatabaseBusyError", "NotADatabaseError",
+ *   "ValueError".
+ */
 export function open(name: string, options?: OpenOptions): Promise<Database>;
 
+/** Hears of the bytes done and in all (null while that is unknown). */
 export type Progress = (done: number, total: number | null) => unknown;
 
-export interface ImportOptions extends WorkerOptions {
-  storage?: Storage;
-  /** How long to wait until nobody has it open, in seconds. */
+/** How a database is imported. */
+export interface ImportOptions extends StorageOptions {
+  /** How long to wait until nobody has it open, in seconds; 0 if it is left out. */
   wait?: number;
-  /** Hears of the bytes done and in all (null while that is unknown). */
+  /** Hears of what is done. */
   onProgress?: Progress;
 }
 
-/** Put a SQLite database in the place of another; it is checked before anything is replaced. */
+/**
+ * Put a SQLite database in the place of another; it is checked before anything is replaced.
+ *
+ * @throws {HoldfastError} "NotADatabaseError": it is not sound. "DatabaseBusyError": somebody has
+ *   the other one open.
+ */
 export function importDatabase(
   name: string,
   data: Uint8Array | ArrayBuffer | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
   options?: ImportOptions,
 ): Promise<void>;
 
-/** Whether there was one. */
+/**
+ * Delete a database; whether there was one.
+ *
+ * @throws {HoldfastError} "DatabaseBusyError": somebody has it open.
+ */
 export function deleteDatabase(
   name: string,
   options?: Omit<ImportOptions, "onProgress">,
 ): Promise<boolean>;
 
-/** The names of the databases there are. */
-export function databases(options?: WorkerOptions & { storage?: Storage }): Promise<string[]>;
+/** The names of the databases there are, in order. */
+export function databases(options?: StorageOptions): Promise<string[]>;
 
-/** What runs statements: a database, or one of its transactions. */
+/**
+ * What runs statements: a database, or one of its transactions.
+ *
+ * `params` are for the placeholders, and never become a part of the SQL. The type of a row is the
+ * caller's to say: `db.fetchAll<{ id: number; text: string }>("SELECT id, text FROM notes")`.
+ *
+ * All reject with a HoldfastError: SQLite's own, such as "SQLError" and "ConstraintError";
+ * "ValueError" for several statements, or for one that writes where only reading is done;
+ * "NestedTransactionError" for a database's method that is called inside of its transaction;
+ * "QuotaExceededError", "DatabaseBusyError", "DatabaseClosedError".
+ */
 export interface Statements {
-  /** Run one statement. */
-  execute(sql: string, params?: Parameters): Promise<ExecuteResult>;
+  /** Run one statement; a database does so in a transaction of its own. */
+  execute(sql: string, params?: Parameters, options?: Abortable): Promise<ExecuteResult>;
   /** Run one statement for each of `many`, in one transaction. */
-  executeMany(sql: string, many: Iterable<Parameters>): Promise<ExecuteResult>;
-  fetchAll(sql: string, params?: Parameters): Promise<Row[]>;
-  fetchOne(sql: string, params?: Parameters): Promise<Row | null>;
+  executeMany(
+    sql: string,
+    many: Iterable<Parameters>,
+    options?: Abortable,
+  ): Promise<ExecuteResult>;
+  /** Every row. */
+  fetchAll<T extends object = Row>(
+    sql: string,
+    params?: Parameters,
+    options?: Abortable,
+  ): Promise<T[]>;
+  /** The first row, or null. */
+  fetchOne<T extends object = Row>(
+    sql: string,
+    params?: Parameters,
+    options?: Abortable,
+  ): Promise<T | null>;
   /** The first column of the first row, or null. */
-  fetchValue(sql: string, params?: Parameters): Promise<Value>;
+  fetchValue<T extends Value = Value>(
+    sql: string,
+    params?: Parameters,
+    options?: Abortable,
+  ): Promise<T | null>;
 }
 
 /** To be used inside of its function only, with everything awaited. */
 export interface Transaction extends Statements {}
 
+/** Which tables a commit changed. */
 export interface TableChange {
+  /** Their names, as the application uses them. */
   tables: Set<string>;
   /** Whether another tab, or another connection, wrote it. */
   remote: boolean;
 }
 
+/** What is known of a database; null is unknown. */
 export interface Status {
-  storage: string;
+  /** What "auto" has become. */
+  storage: Exclude<Storage, "auto">;
+  /** Whether tabs share the handles of the file, or take turns; null without OPFS. */
   handleMode: "shared" | "exclusive" | null;
+  /** Whether the browser has promised to keep the data. */
   persisted: boolean | null;
+  /** Of the whole site, in bytes. */
   usage: number | null;
+  /** What the site may use, in bytes. */
   quota: number | null;
+  /** The length of the write-ahead log, in pages. */
   walFrames: number | null;
+  /** How many have it open. */
   tabs: number | null;
 }
 
-export interface Database extends Statements {
+/**
+ * What comes item by item, for `for await`: it begins with the first, and ends when the loop is
+ * left, with `return()`, also while an item is awaited, or with its signal, whose reason it throws.
+ */
+export interface Stream<T> extends AsyncIterableIterator<T, undefined, undefined>, AsyncDisposable {
+  /** The next item, when there is one. */
+  next(): Promise<IteratorResult<T, undefined>>;
+  /** End it; what is awaited of it is done. */
+  return(): Promise<IteratorReturnResult<undefined>>;
+  /** End it, and throw that. */
+  throw(error: unknown): Promise<IteratorReturnResult<undefined>>;
+  [Symbol.asyncIterator](): this;
+}
+
+/** How a stream is read. */
+export interface StreamOptions extends Abortable {
+  /** At most one item in so many seconds; 0.03 if it is left out. */
+  throttle?: number;
+}
+
+/** How a database is exported. */
+export interface ExportOptions extends Abortable {
+  /** Hears of what is done. */
+  onProgress?: Progress;
+}
+
+/** An open database. `await using` closes it at the end of its block. */
+export interface Database extends Statements, AsyncDisposable {
+  /** What it was opened by. */
   readonly name: string;
-  readonly storage: string;
+  /** What "auto" has become. */
+  readonly storage: Exclude<Storage, "auto">;
+  /** Whether its triggers are stored in it, unless one says otherwise. */
   readonly persistsTriggers: boolean;
+  /** Whether it was closed, or its worker is gone. */
   readonly closed: boolean;
+  /** Diff triggers. */
   readonly triggers: Triggers;
   /**
    * Commits when `work` is done, rolls back when it fails; gives what `work` gives.
    *
-   * Inside of it only the methods of its transaction work: the database's own would wait for it,
-   * and end in a NestedTransactionError after `busyTimeout` seconds.
+   * Inside of it only the methods of its transaction are called. The database's own are a
+   * "NestedTransactionError": at once where the browser lets that be known, which is before the
+   * first await and right after one of the transaction's own methods; else, such as after the await
+   * of a fetch, after `busyTimeout` seconds of waiting. What does not belong to the transaction can
+   * be begun with `queueMicrotask(() => …)`; it waits its turn.
+   *
+   * Aborted, it is rolled back and rejects without waiting for `work`, whose transaction then
+   * rejects with the reason as well.
    */
-  transaction<T>(work: (transaction: Transaction) => T | Promise<T>): Promise<T>;
+  transaction<T>(work: (transaction: Transaction) => T | Promise<T>, options?: Abortable): Promise<T>;
   /** One snapshot, while writers go on beside it. */
-  readTransaction<T>(work: (transaction: Transaction) => T | Promise<T>): Promise<T>;
+  readTransaction<T>(
+    work: (transaction: Transaction) => T | Promise<T>,
+    options?: Abortable,
+  ): Promise<T>;
   /** The rows now, and after each change to what the query reads, from any tab. */
-  watch(sql: string, params?: Parameters, options?: { throttle?: number }): AsyncGenerator<Row[]>;
-  /** What is committed, by this tab or another; all tables, or some. */
-  changes(tables?: Iterable<string>): AsyncGenerator<TableChange>;
+  watch<T extends object = Row>(
+    sql: string,
+    params?: Parameters,
+    options?: StreamOptions,
+  ): Stream<T[]>;
+  /** What is committed, by this tab or another; of all tables, or of some. */
+  changes(tables?: Iterable<string>, options?: Abortable): Stream<TableChange>;
   /** One snapshot as a standard SQLite file. */
-  export(options?: { onProgress?: Progress }): Promise<Uint8Array>;
-  exportChunks(options?: { onProgress?: Progress }): AsyncGenerator<Uint8Array>;
-  status(): Promise<Status>;
-  /** Disposes of the triggers, releases what is held; idempotent. */
+  export(options?: ExportOptions): Promise<Uint8Array<ArrayBuffer>>;
+  /** The same in parts, for what is large. */
+  exportChunks(options?: ExportOptions): Stream<Uint8Array<ArrayBuffer>>;
+  /** What is known of it now. */
+  status(options?: Abortable): Promise<Status>;
+  /** Disposes of its triggers, waits for handlers, rolls back what is open; idempotent. */
   close(): Promise<void>;
 }
 
+/** What is done to a row. */
 export type Operation = "INSERT" | "UPDATE" | "DELETE";
 
-export interface TriggerOptions {
-  /** A view of the schema, or any ordinary table. */
-  source: string;
+/** What is recorded. */
+export interface RecordOptions {
   /** For each operation an SQL expression over NEW and OLD; left out: every one, always. */
   when?: Partial<Record<Operation, string>>;
   /** What is recorded; left out: all columns, []: the key only. */
   columns?: Iterable<string>;
   /** Whether the writes of every tab count, or those of this connection only. */
   persist?: boolean;
+  /** Runs in the transaction that makes the trigger, before that is made. */
   beforeCreate?: (transaction: Transaction) => unknown;
-  /** Set up inside of this one. */
-  transaction?: Transaction;
+  /** Whether updates are left out that leave every tracked column as it was. */
   onlyChanged?: boolean;
 }
 
+/** How a trigger is made. */
+export interface TriggerOptions extends RecordOptions {
+  /** A view of the schema, or any ordinary table. */
+  source: string;
+  /** Made inside of this one, which is then the one that beforeCreate gets. */
+  transaction?: Transaction;
+}
+
+/** What a handler works with, until it is done. */
 export interface DiffContext {
   /** What is written in it is committed together with the removal of the records. */
   readonly transaction: Transaction;
+  /** The table that the records are in. */
   readonly destination: string;
   /** Whether records were discarded before: read the source anew. */
   readonly reset: boolean;
   /** A query in which DIFF names the records, in order. */
-  withDiff(sql: string, params?: Parameters): Promise<Row[]>;
+  withDiff<T extends object = Row>(sql: string, params?: Parameters): Promise<T[]>;
   /** The same, with the recorded columns in place of the JSON. */
-  withExtractedDiff(sql: string, params?: Parameters): Promise<Row[]>;
+  withExtractedDiff<T extends object = Row>(sql: string, params?: Parameters): Promise<T[]>;
 }
 
+/** How a table is tracked. */
 export interface TrackOptions extends TriggerOptions {
-  /** Runs in a write transaction; what it throws keeps the records for the next call. */
+  /**
+   * Runs in a write transaction; what it throws keeps the records for the next call. As in
+   * `transaction`, the database's own methods are a "NestedTransactionError" inside of it.
+   */
   onChange: (context: DiffContext) => unknown;
-  onError?: (error: Error) => unknown;
+  /** Hears of what onChange throws, once for each time; left out: the console does. */
+  onError?: (error: unknown) => unknown;
+  /** At most one call in so many seconds; 0.03 if it is left out. */
   throttle?: number;
+  /** Of how many records the older ones are discarded, which onError is told. */
   maxBacklog?: number;
+  /** Aborted, the tracker is not made, or ends, after a handler in flight; also from in there. */
+  signal?: AbortSignal;
 }
 
-export interface DiffRecord {
+/** One change of one row. */
+export interface DiffRecord<T extends object = Row> {
+  /** Rises with each record of its trigger. */
   operationId: number;
   operation: Operation;
+  /** The key as text; of several columns a JSON array of them, of none the rowid. */
   id: string | null;
   timestamp: Date;
-  values: Row | null;
-  previous: Row | null;
+  /** The columns as they are now, of a DELETE as they were; null: none were recorded. */
+  values: T | null;
+  /** Of an UPDATE the columns as they were. */
+  previous: T | null;
+  /** The same for all that one transaction did. */
   transactionId: string | null;
+  /** Whether another tab, or another connection, wrote it. */
   remote: boolean;
+  /** What the key was, where an UPDATE has changed it. */
   previousId: string | null;
 }
 
-export interface DiffsOptions
-  extends Omit<TriggerOptions, "source" | "transaction">, Pick<TrackOptions, "throttle" | "maxBacklog"> {
+/** How changes are read. */
+export interface DiffsOptions extends RecordOptions, StreamOptions {
+  /** Of how many records the older ones are discarded, which ends the stream with an error. */
+  maxBacklog?: number;
   /** Fold each batch to one record for each key. */
   net?: boolean;
 }
 
+/** A persisted trigger, of any tab. */
 export interface TrackedTrigger {
+  /** Of its hold. */
   id: string;
+  /** The view or table that is tracked. */
   source: string;
+  /** The table that the records go to. */
   destination: string;
   operations: Operation[];
+  /** Whether a tab that lives has it. */
   held: boolean;
   createdAt: Date;
 }
 
-export interface DiffTrigger {
+/** A trigger that records changes in a table. `await using` disposes of it. */
+export interface DiffTrigger extends AsyncDisposable {
+  /** Of its hold. */
   readonly id: string;
+  /** The view or table that is tracked. */
   readonly source: string;
+  /** The table that the records go to. */
   readonly destination: string;
   readonly operations: Operation[];
+  /** Whether it is stored in the database. */
   readonly persisted: boolean;
+  /** Whether it was disposed of. */
   readonly gone: boolean;
+  /** Drop it and its table; idempotent. In a transaction of the caller's, if one is given. */
   dispose(options?: { transaction?: Transaction }): Promise<void>;
 }
 
+/** A trigger with a handler. `await using` stops it. */
 export interface DiffTracker extends DiffTrigger {
-  /** Waits for a handler in flight, so not to be awaited inside of that. */
+  /**
+   * Waits for a handler in flight, then disposes of the trigger; idempotent.
+   *
+   * Inside of its own handler it would wait for itself, which is a "NestedTransactionError", at once
+   * where that can be known, as of `Database.transaction`; else after `busyTimeout` seconds. The
+   * signal that the tracker was made with ends it from anywhere.
+   */
   stop(): Promise<void>;
 }
 
+/**
+ * The diff triggers of a database.
+ *
+ * Making one rejects with a HoldfastError: "UnknownSourceError", "InvalidWhenError",
+ * "DestinationInUseError", "ValueError". Whatever is refused has created nothing.
+ */
 export interface Triggers {
-  createDiffTrigger(options: TriggerOptions & { destination: string }): Promise<DiffTrigger>;
+  /** Record changes in a table of your own, until the trigger is disposed of. */
+  createDiffTrigger(
+    options: TriggerOptions & Abortable & { destination: string },
+  ): Promise<DiffTrigger>;
+  /** Call a handler with what has changed, one call at a time. */
   trackTableDiff(options: TrackOptions): Promise<DiffTracker>;
   /** What changes, in batches; asking for the next one acknowledges the last. */
-  diffs(source: string, options?: DiffsOptions): AsyncGenerator<DiffRecord[]>;
-  tracked(): Promise<TrackedTrigger[]>;
+  diffs<T extends object = Row>(source: string, options?: DiffsOptions): Stream<DiffRecord<T>[]>;
+  /** The persisted triggers of every tab. */
+  tracked(options?: Abortable): Promise<TrackedTrigger[]>;
+  /** Remove what dead tabs left behind, which happens now and then by itself; what that was. */
   sweep(): Promise<TrackedTrigger[]>;
 }
 
+/** The types of Holdfast's own errors. */
+export type ErrorName =
+  | "StorageUnavailableError"
+  | "DatabaseClosedError"
+  | "DatabaseBusyError"
+  | "NestedTransactionError"
+  | "QuotaExceededError"
+  | "UnknownSourceError"
+  | "InvalidWhenError"
+  | "DestinationInUseError"
+  | "SourceDroppedError"
+  | "BacklogExceededError"
+  | "HoldAlreadyTakenError"
+  | "NotADatabaseError";
+
+/** The types of SQLite's errors that are met most, as apsw names them. */
+export type SqliteErrorName = "SQLError" | "ConstraintError" | "MismatchError" | "TooBigError";
+
 /** `name` is the type that the error has in Python. */
 export class HoldfastError extends Error {
+  /** One of these, or another type of Python's or of apsw's. */
+  name: ErrorName | SqliteErrorName | "ValueError" | "TypeError" | (string & {});
   /** Where it was raised in Python, as Python prints it. */
   traceback?: string;
 }

@@ -1,83 +1,13 @@
-// A page's worker, and the protocol that is spoken with it. Part of holdfast.mjs.
+// Calls between a page and the worker that has its databases, and their errors. Part of holdfast.mjs.
 
-// The name that makes holdfast.mjs the worker: see worker.mjs.
-const WORKER = "holdfast";
 // As in remote/server.py.
 const PROTOCOL = 1;
 
 /** Every error of a database; `name` is the type that it has in Python. */
 export class HoldfastError extends Error {}
 
-export class Client {
-  static #started;
-
-  /** The one worker of this page; a new one if there is none that lives. */
-  static async started(options) {
-    const living = await Client.#started?.catch(() => null);
-    if (living && !living.peer.closed) return living;
-    Client.#started = Client.#start(options);
-    return Client.#started;
-  }
-
-  static async #start({ pyodide, packages = ["holdfast"], worker = import.meta.url }) {
-    if (!pyodide) {
-      throw new TypeError('say where Pyodide is: open("notes.db", { pyodide: "/pyodide/" })');
-    }
-    const lock = `holdfast:worker:${crypto.randomUUID()}`;
-    const withdraw = new AbortController();
-    const { port1, port2 } = new MessageChannel();
-    const peer = new Peer(port1);
-    const engine = new Worker(worker, { type: "module", name: WORKER });
-    const indexURL = new URL(pyodide.endsWith("/") ? pyodide : `${pyodide}/`, location.href).href;
-    const start = { lock, port: port2, python: false, pyodide: { indexURL }, packages };
-    engine.postMessage(start, [port2]);
-    const hide = () => document.visibilityState === "hidden" && peer.tell(0, "rest");
-    const hiding = [
-      [document, "visibilitychange"],
-      [document, "freeze"],
-      [window, "pagehide"],
-    ];
-    for (const [target, event] of hiding) target.addEventListener(event, hide);
-    peer.onClose = () => {
-      engine.terminate();
-      withdraw.abort();
-      for (const [target, event] of hiding) target.removeEventListener(event, hide);
-    };
-    const notStarted = (why) =>
-      peer.close(
-        named(
-          "StorageUnavailableError",
-          `the worker that would have this page's databases could not be started (${why})`,
-        ),
-      );
-    engine.onerror = ({ message }) => notStarted(message ?? "its script could not be loaded");
-    engine.onmessage = ({ data: { alive, failed } }) => {
-      if (failed) return notStarted(`${failed.name}: ${failed.message}`);
-      if (!alive) return;
-      // Granted when the worker is gone, however it went.
-      navigator.locks
-        .request(lock, { mode: "shared", signal: withdraw.signal }, () => peer.close(died()))
-        .catch(() => {}); // withdrawn: nobody waits for it any more
-    };
-    const { version } = globalThis.holdfastHost;
-    await peer.call(0, "hello", PROTOCOL, version, undefined);
-    return new Client(peer);
-  }
-
-  constructor(peer) {
-    this.peer = peer;
-  }
-}
-
-const died = () =>
-  named(
-    "DatabaseClosedError",
-    "the worker that has this page's databases died. What was committed is there; whether a " +
-      "commit that was under way is, is seen when the database is opened again, with open()",
-  );
-
 // The other half is remote/peer.py, where the messages are described.
-class Peer {
+export class Peer {
   #port;
   #objects = new Map();
   #lastObject = 0;
@@ -87,7 +17,7 @@ class Peer {
 
   constructor(port) {
     this.errors = new Errors();
-    this.onClose = () => {};
+    this.onClose = (_why) => {};
     this.#port = port;
     port.onmessage = ({ data: [kind, ...rest] }) => this.#kinds[kind](...rest);
   }
@@ -110,6 +40,12 @@ class Peer {
 
   get closed() {
     return this.#why !== null;
+  }
+
+  /** To come first. StorageUnavailableError: the other end is of another version. */
+  async greet() {
+    await this.call(0, "hello", PROTOCOL, globalThis.holdfastHost.version, undefined);
+    return this;
   }
 
   request(target, method, args) {
@@ -143,7 +79,7 @@ class Peer {
     this.#port.close();
     for (const { reject } of this.#calls.values()) reject(why);
     this.#calls.clear();
-    this.onClose();
+    this.onClose(why);
   }
 
   #take(id) {
@@ -195,3 +131,20 @@ export function named(name, message, cause) {
   error.name = name;
   return error;
 }
+
+/** The error for a worker, `what`, that is gone. */
+export const died = (what) =>
+  named(
+    "DatabaseClosedError",
+    `${what} died. What was committed is there; whether a commit that was under way is, is seen ` +
+      "when the database is opened again, with open()",
+  );
+
+/** The error for a worker, `what`, that did not start; why, and what it was started with. */
+export const notStarted = (what, why, { script, pyodide: { indexURL } }) =>
+  named(
+    "StorageUnavailableError",
+    `${what} could not be started (${why}). Its script is ${script}, which has to be of the ` +
+      `page's own origin, and Pyodide is looked for in ${indexURL}; other places are named by ` +
+      'open("notes.db", { worker: "/holdfast.mjs", pyodide: "/pyodide/" })',
+  );

@@ -66,7 +66,8 @@ export const readTracked = (tracked) => ({
 });
 
 export const plainSchema = (schema) =>
-  schema?.map(({ name, columns, localOnly, insertOnly, viewName }) => ({
+  schema &&
+  Array.from(schema, ({ name, columns, localOnly, insertOnly, viewName }) => ({
     name,
     columns: Object.entries(columns).map(([name, type]) => ({ name, type: type.toUpperCase() })),
     local_only: localOnly ?? false,
@@ -110,4 +111,12 @@ async function* chunksOfStream(stream) {
   } finally {
     reader.releaseLock();
   }
+}
+
+/** For `await using`, where the browser knows it: at the end of its block that method is called. */
+export function disposedBy({ prototype }, method) {
+  if (!Symbol.asyncDispose) return;
+  prototype[Symbol.asyncDispose] = async function () {
+    await this[method]();
+  };
 }

@@ -17,8 +17,10 @@ from typing import Any
 import apsw
 
 from ..database import Database
+from ..rows import ExecuteResult
 from ..transactions import Transaction
 from ..triggers import DiffContext, DiffTracker, DiffTrigger
+from ..writing import CancelledLate
 from . import wire
 from .peer import Peer, start, to_its_end
 
@@ -29,6 +31,14 @@ Plain = Any
 
 class _RolledBack(Exception):
     """The client left its block by an error of its own."""
+
+
+async def _told(writing: Awaitable[ExecuteResult]) -> Plain:
+    """What it gives. Cancelled, the client learns whether it was committed."""
+    try:
+        return tuple(await writing)
+    except CancelledLate as late:
+        return tuple(late.result)
 
 
 class ServedStream:
@@ -208,10 +218,10 @@ class ServedDatabase:
     # -- statements ------------------------------------------------------------------------------
 
     async def execute(self, sql: str, params: Plain) -> Plain:
-        return tuple(await self.database.execute(sql, params))
+        return await _told(self.database.execute(sql, params))
 
     async def execute_many(self, sql: str, many: Plain) -> Plain:
-        return tuple(await self.database.execute_many(sql, many))
+        return await _told(self.database.execute_many(sql, many))
 
     async def fetch_all(self, sql: str, params: Plain) -> Plain:
         return wire.plain_rows(await self.database.fetch_all(sql, params))

@@ -1,0 +1,40 @@
+// A page without Python of its own.
+import { wheelUrl } from "./tab.mjs";
+
+/**
+ * Opens one in which `holdfast` is the module, `options` what its worker is started with, and `db` a
+ * database with a table of notes. more: options of `open`, as plain data.
+ */
+export async function openPage(context, name, more = {}) {
+  const page = await context.newPage();
+  page.on("pageerror", (error) => console.log(`[page] ${error}`));
+  await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/javascript.html`);
+  await page.evaluate(
+    async ([wheel, name, more]) => {
+      const { Worker } = window;
+      window.workers = [];
+      window.Worker = class extends Worker {
+        constructor(...args) {
+          super(...args);
+          window.workers.push(this);
+        }
+      };
+      window.holdfast = await import("/pyodide/holdfast.mjs");
+      window.options = { pyodide: "/pyodide/", packages: [wheel], ...more };
+      window.db = await holdfast.open(name, options);
+      await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text, data)");
+      // What went wrong, as plain data.
+      window.failure = async (work) => {
+        try {
+          await work();
+          return null;
+        } catch (error) {
+          const { name, message, traceback } = error;
+          return { name, message, traceback, ours: error instanceof holdfast.HoldfastError };
+        }
+      };
+    },
+    [wheelUrl(), name, more],
+  );
+  return page;
+}
