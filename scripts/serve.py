@@ -3,6 +3,7 @@
     /            web/                          the demo
     /pyodide/    .build/pyodide/               Pyodide, its packages, the holdfast wheel
     /data/       node_modules/vega-datasets/data/
+    /pyscript/   node_modules/@pyscript/core/dist/
     /e2e/        tests/e2e/pages/
     /strict/     tests/e2e/pages/              the same under a strict Content-Security-Policy
     /strict/pyodide/                           as /pyodide/, for workers that are to be under it
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {
     "/pyodide/": ROOT / ".build" / "pyodide",
     "/data/": ROOT / "node_modules" / "vega-datasets" / "data",
+    "/pyscript/": ROOT / "node_modules" / "@pyscript" / "core" / "dist",
     "/e2e/": ROOT / "tests" / "e2e" / "pages",
     "/strict/pyodide/": ROOT / ".build" / "pyodide",
     "/strict/": ROOT / "tests" / "e2e" / "pages",

@@ -1,19 +1,19 @@
 // The pages in the README, exactly as printed, each in two tabs: Python on the main thread, Python
-// in a worker, JavaScript.
+// in a worker, PyScript, JavaScript.
 import { readFileSync } from "node:fs";
 import { expect, test } from "./tabs.mjs";
 
 const pages = [...readFileSync("README.md", "utf8").matchAll(/^```html\n(.*?)^```$/gms)];
-const [onMainThread, inWorker, javaScript] = pages.map(([, html]) => html);
+const [onMainThread, inWorker, pyScript, javaScript] = pages.map(([, html]) => html);
 
 test.use({ ownBrowser: true });
 
 test("the first page is short enough to be copied", () => {
-  expect(pages).toHaveLength(3);
+  expect(pages).toHaveLength(4);
   expect(onMainThread.trimEnd().split("\n").length).toBeLessThan(40);
 });
 
-for (const [what, html] of Object.entries({ onMainThread, inWorker, javaScript })) {
+for (const [what, html] of Object.entries({ onMainThread, inWorker, pyScript, javaScript })) {
   test(`the README's page shows the notes of both tabs: ${what}`, async ({ context }) => {
     const url = `${process.env.HOLDFAST_ORIGIN}/notes.html`;
     await context.route(url, (route) => route.fulfill({ contentType: "text/html", body: html }));

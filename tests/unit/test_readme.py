@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     kinds = [kind for kind, _ in BLOCKS]
-    assert kinds == ["sh", *["html"] * 3, *["python", "text"] * 3]
+    assert kinds == ["sh", *["html"] * 4, *["python", "text"] * 3]
 
 
 @pytest.mark.parametrize("at", [i for i, (kind, _) in enumerate(BLOCKS) if kind == "python"])
