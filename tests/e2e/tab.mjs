@@ -35,7 +35,7 @@ async def tidy():
 await tidy()
 `;
 
-/** One page with Python, in one dedicated worker or on its main thread. */
+/** One page with Python, in one worker, dedicated or shared, or on its main thread. */
 export class Tab {
   #events = [];
   #waiting = [];

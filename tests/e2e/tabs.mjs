@@ -58,7 +58,8 @@ export const test = base.extend({
    * Opens a tab of the test's browser, ready to import holdfast. Options: `own` for one that no
    * other test uses, before or after; `folder` "strict" for a page under a strict policy,
    * `classic` for a classic worker, `scripts` that it loads first; `thread` "page" for Python on
-   * the page's main thread, in a tab of the test's own.
+   * the page's main thread, "shared" for Python in a shared worker that no other tab knows; both
+   * in a tab of the test's own.
    */
   openTab: async ({ tabBrowser }, use) => {
     await use((options) => tabBrowser.openTab(options));

@@ -6,6 +6,7 @@ A test is of a row by its name: `test_p8_…` and `test_b11_b15_…` in Python, 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -13,9 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [f"P{number}" for number in range(1, 15)] + [f"B{number}" for number in range(1, 16)]
 
-# Tests that tests/e2e/rows.spec.mjs leaves out, by their module and by their fixtures.
-NOT_ON_OPFS = {"test_processes", "test_fidelity"}
-ON_FILES = {"file", "tmp_path"}
+# Tests that tests/e2e/rows.spec.mjs leaves out, by their module, their fixtures and their name.
+LEFT_OUT = json.loads((ROOT / "tests" / "e2e" / "left_out.json").read_text())
 
 
 def python_tests() -> list[tuple[Path, str, set[str]]]:
@@ -37,10 +37,12 @@ def places() -> dict[str, set[str]]:
             where[row].add("CPython")
             if (
                 path.parent.name == "triggers"
-                and path.stem not in NOT_ON_OPFS
-                and not fixtures & ON_FILES
+                and path.stem not in LEFT_OUT["modules"]
+                and not fixtures & LEFT_OUT["fixtures"].keys()
             ):
                 where[row].add("OPFS")
+                if name not in LEFT_OUT["on_indexeddb"]:
+                    where[row].add("IndexedDB")
     for path in sorted((ROOT / "tests" / "e2e").glob("*.spec.mjs")):
         for title in re.findall(r"\btest\(\s*[\"`]((?:[PB]\d+(?:, )?)+): ", path.read_text()):
             for row in title.split(", "):
@@ -71,14 +73,16 @@ def test_the_table_tells_where_each_row_is_tested() -> None:
 def test_each_row_is_tested_wherever_it_applies() -> None:
     for row, where in places().items():
         # Several processes are a matter of files.
-        assert row == "B15" or {"CPython", "OPFS"} <= where or "tabs" in where, row
+        assert row == "B15" or {"CPython", "OPFS", "IndexedDB"} <= where or "tabs" in where, row
 
 
-def test_the_spec_runs_what_is_said_to_run_on_opfs() -> None:
-    spec = (ROOT / "tests" / "e2e" / "rows.spec.mjs").read_text()
-    for module in NOT_ON_OPFS:
-        assert f'"{module}.py"' in spec
-    runner = (ROOT / "tests" / "e2e" / "pages" / "run_tests.py").read_text()
-    left_out = re.search(r"^ON_FILES = frozenset\((.*)\)$", runner, re.M)
-    assert left_out is not None
-    assert set(re.findall(r'"(\w+)"', left_out[1])) == ON_FILES
+def test_what_is_left_out_is_there_and_has_its_reason() -> None:
+    functions = [found for found in python_tests() if found[0].parent.name == "triggers"]
+    there = {
+        "modules": {path.stem for path, _, _ in functions},
+        "fixtures": {fixture for _, _, fixtures in functions for fixture in fixtures},
+        "on_indexeddb": {name for _, name, _ in functions},
+    }
+    assert LEFT_OUT.keys() == there.keys()
+    for kind, names in there.items():
+        assert LEFT_OUT[kind].keys() <= names and all(LEFT_OUT[kind].values())

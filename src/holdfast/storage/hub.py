@@ -57,12 +57,16 @@ async def join(storage: IndexedDBStorage) -> Hub:
 
 
 async def leave(storage: IndexedDBStorage, hub: Hub) -> None:
-    """The storage is closed; the last one closes the hub."""
-    if len(hub.storages) > 1 and hub.is_open:
-        async with hub.turn:
-            hub.drop_temporary(storage)
+    """The storage is closed; the last one closes the hub.
+
+    It waits for nobody: a tab may be frozen in the middle of its transaction, for ever.
+    """
     hub.storages.remove(storage)
-    if not hub.storages:
+    if hub.storages:
+        if not hub.turn.locked():
+            hub.drop_temporary()
+        # Else whoever has the turn does it, when giving it back.
+    else:
         del _hubs[hub.name]
         hub.close()
         await asyncio.sleep(0)  # see give_up()
@@ -213,9 +217,11 @@ class Hub:
         known = self._temporary
         self._temporary = {(kind, name): known.get((kind, name), source) for kind, name in found}
 
-    def drop_temporary(self, storage: IndexedDBStorage) -> None:
-        """Drop what a closed database left in the temporary schema; in the hub's turn."""
-        left = [key for key, owner in self._temporary.items() if owner is storage]
+    def drop_temporary(self) -> None:
+        """Drop what closed databases left in the temporary schema; between two transactions."""
+        if not self.is_open:
+            return
+        left = [key for key, owner in self._temporary.items() if owner not in self.storages]
         # Triggers and views first: a table takes its triggers along.
         for kind, name in sorted(left, key=lambda key: key[0] == "table"):
             self.main.run(f"DROP {kind} IF EXISTS temp.{quote_name(name)}")
@@ -224,9 +230,8 @@ class Hub:
             self.main.statements.forget()
             self.main.statements.take_ddl()
             self.main.take_touched()
-            for other in self.storages:
-                if other is not storage:
-                    other.on_announcement(frozenset(), True)
+            for storage in self.storages:
+                storage.on_announcement(frozenset(), True)
 
 
 class Turn(asyncio.Lock):
@@ -238,12 +243,15 @@ class Turn(asyncio.Lock):
     def __init__(self, storage: IndexedDBStorage) -> None:
         super().__init__()
         self._storage = storage
+        # Kept: one that waits may get the turn when its storage is closed.
+        self._hub: Hub
 
     def locked(self) -> bool:
         return self._storage.hub.turn.locked()
 
     async def acquire(self) -> bool:  # type: ignore[override]
-        turn = self._storage.hub.turn
+        self._hub = self._storage.hub
+        turn = self._hub.turn
         if not turn.locked():
             return await turn.acquire()
         timeout = self._storage.busy_timeout
@@ -257,4 +265,7 @@ class Turn(asyncio.Lock):
             ) from None
 
     def release(self) -> None:
-        self._storage.hub.turn.release()
+        try:
+            self._hub.drop_temporary()
+        finally:
+            self._hub.turn.release()

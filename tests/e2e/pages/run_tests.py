@@ -1,14 +1,15 @@
 """Runs the test functions of CPython in a worker: pytest, with async tests on the worker's loop.
 
-`main(files, arguments, report)`: files are written to a folder (name -> text) and run there;
-`report` is called with each result as it comes. What takes a fixture of ON_FILES is left out.
+`main(files, arguments, report, fixtures, names)`: files are written to a folder (name -> text) and
+run there; `report` is called with each result as it comes. Tests that take one of `fixtures`, or
+have one of `names`, are left out.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,25 @@ from pyodide.ffi import run_sync
 
 ROOT = Path("/tests")
 
-# Fixtures that stand for an ordinary file, which other programs can open.
-ON_FILES = frozenset({"file", "tmp_path"})
-
 
 class Worker:
     """A plugin in place of pytest-asyncio: a worker has one event loop, which runs already."""
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        report: Callable[[dict[str, Any]], None],
+        fixtures: Iterable[str],
+        names: Iterable[str],
+    ) -> None:
         self._report = report
+        self._fixtures, self._names = frozenset(fixtures), frozenset(names)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
-        left_out = [item for item in items if ON_FILES.intersection(item.fixturenames)]
+        left_out = [
+            item
+            for item in items
+            if item.originalname in self._names or self._fixtures.intersection(item.fixturenames)
+        ]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
 
@@ -63,7 +71,11 @@ class Worker:
 
 
 def main(
-    files: dict[str, str], arguments: list[str], report: Callable[[dict[str, Any]], None]
+    files: dict[str, str],
+    arguments: list[str],
+    report: Callable[[dict[str, Any]], None],
+    fixtures: Iterable[str],
+    names: Iterable[str],
 ) -> int:
     """pytest's exit code."""
     for name, text in files.items():
@@ -74,4 +86,4 @@ def main(
     options = ["-q", "-s", "--import-mode=importlib", "--rootdir", str(ROOT)]
     options += ["-p", "no:cacheprovider", "-p", "no:faulthandler"]
     places = [str(ROOT / argument) for argument in arguments]
-    return int(pytest.main([*options, *places], plugins=[Worker(report)]))
+    return int(pytest.main([*options, *places], plugins=[Worker(report, fixtures, names)]))

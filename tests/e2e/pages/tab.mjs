@@ -1,18 +1,27 @@
-// The page's side of a tab: Python in one dedicated worker, or (?thread=page) in the page itself.
+// The page's side of a tab: Python in one dedicated worker, or (?thread=shared) in a shared worker
+// of its own, or (?thread=page) in the page itself.
 // It knows nothing of holdfast, so that what passes here passes on anybody's page.
 
 const options = new URLSearchParams(location.search);
-const inPage = options.get("thread") === "page";
+const thread = options.get("thread") ?? "worker";
+const inPage = thread === "page";
 
 let worker;
+let port; // by which messages go
 let calls = new Map();
 let lastCall = 0;
 
 function startWorker() {
   calls = new Map();
   const type = options.get("worker") ?? "module";
-  worker = new Worker(new URL("worker.mjs", import.meta.url), { type, name: type });
-  worker.onmessage = ({ data }) => {
+  const url = new URL("worker.mjs", import.meta.url);
+  if (thread === "shared") {
+    worker = new SharedWorker(url, { type, name: crypto.randomUUID() });
+    port = worker.port;
+  } else {
+    worker = port = new Worker(url, { type, name: type });
+  }
+  port.onmessage = ({ data }) => {
     if ("event" in data) {
       window.holdfastEvent?.(data.event);
       return;
@@ -34,7 +43,7 @@ function callWorker(message) {
   const id = ++lastCall;
   return new Promise((resolve, reject) => {
     calls.set(id, { resolve, reject });
-    worker.postMessage({ ...message, id });
+    port.postMessage({ ...message, id });
   });
 }
 

@@ -1,6 +1,6 @@
 // A bare Pyodide worker, in module or classic form (its name): it does what python.js can, as
 // { id, [action]: argument } and { id, result } or { id, error }; { event } comes from emit().
-// { id, load: { …, ignoreMode } } makes the browser one that knows no mode of file handles.
+// A shared one belongs to one tab all the same. { id, load: { …, ignoreMode } } makes the browser one that knows no mode of file handles.
 
 // As in browsers that do not know the option: each handle is exclusive.
 function ignoreModes() {
@@ -14,15 +14,25 @@ function ignoreModes() {
 const loadScript = async (url) => (self.name === "classic" ? importScripts(url) : import(url));
 
 const started = loadScript(new URL("python.js", location).href).then(() =>
-  globalThis.python(loadScript, (event) => postMessage({ event })),
+  globalThis.python(loadScript, (event) => tab.postMessage({ event })),
 );
 
-self.onmessage = async ({ data: { id, ...message } }) => {
+async function answer({ data: { id, ...message } }) {
   const [[action, argument]] = Object.entries(message);
   try {
     if (argument.ignoreMode) ignoreModes();
-    postMessage({ id, result: await (await started)[action](argument) });
+    tab.postMessage({ id, result: await (await started)[action](argument) });
   } catch (error) {
-    postMessage({ id, error: String(error.message ?? error) });
+    tab.postMessage({ id, error: String(error.message ?? error) });
   }
-};
+}
+
+let tab = self;
+if (globalThis.SharedWorkerGlobalScope) {
+  self.onconnect = ({ ports: [port] }) => {
+    tab = port;
+    tab.onmessage = answer;
+  };
+} else {
+  tab.onmessage = answer;
+}

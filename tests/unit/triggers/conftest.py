@@ -17,6 +17,7 @@ import pytest
 
 import holdfast
 from holdfast import Column, Database, DiffContext, Schema, Table
+from holdfast.storage import choose_kind
 
 COLUMNS = [Column.text("name"), Column.integer("n"), Column.real("x")]
 SCHEMA = Schema(
@@ -81,7 +82,8 @@ def recorder() -> Recorder:
 
 
 IN_BROWSER = sys.platform == "emscripten"
-STORAGES = ["opfs"] if IN_BROWSER else ["file", "memory", "indexeddb"]
+# A browser's is that of the worker which this is.
+STORAGES = [choose_kind("auto")] if IN_BROWSER else ["file", "memory", "indexeddb"]
 
 _numbers = itertools.count(1)
 
@@ -107,7 +109,7 @@ async def connect(database_name: str) -> AsyncIterator[Open]:
     opened = []
 
     async def one_more() -> Database:
-        opened.append(await holdfast.open(database_name, schema=SCHEMA))
+        opened.append(await holdfast.open(database_name, schema=SCHEMA, persist_triggers=True))
         return opened[-1]
 
     yield one_more
@@ -117,7 +119,7 @@ async def connect(database_name: str) -> AsyncIterator[Open]:
 
 @pytest.fixture(params=STORAGES)
 async def db(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    if request.param == "indexeddb":
+    if request.param == "indexeddb" and not IN_BROWSER:
         request.getfixturevalue("origin")
         name = "db.db"
     else:
