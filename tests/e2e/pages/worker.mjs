@@ -1,6 +1,7 @@
 // A bare Pyodide worker, in module or classic form (its name): it does what python.js can, as
 // { id, [action]: argument } and { id, result } or { id, error }; { event } comes from emit().
-// A shared one belongs to one tab all the same. { id, load: { …, ignoreMode } } makes the browser one that knows no mode of file handles.
+// { id, load: { …, ignoreMode } } makes the browser one that knows no mode of file handles. A shared
+// worker belongs to one tab all the same.
 
 // As in browsers that do not know the option: each handle is exclusive.
 function ignoreModes() {
