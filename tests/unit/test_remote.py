@@ -290,6 +290,36 @@ async def test_a_server_that_is_gone_is_an_error_that_says_so(
     await db.close()
 
 
+async def test_a_page_that_hangs_keeps_nobody_from_writing(
+    client: Client, db: Database, tmp_path: Path
+) -> None:
+    """Its handler is called once it answers, and only then is there a transaction for that."""
+    handled = asyncio.Event()
+
+    async def on_change(ctx: holdfast.DiffContext) -> None:
+        handled.set()
+
+    await db.triggers.track_table_diff("t", on_change, throttle=0)
+    port: Any = client.peer._port
+    arrive, held = port._arrive, []
+    asked = asyncio.Event()
+
+    def hang(data: bytes) -> None:
+        held.append(data)
+        asked.set()
+
+    port._arrive = hang
+    async with holdfast.open(str(tmp_path / "a.db"), busy_timeout=0) as other:
+        await other.execute("INSERT INTO t(v) VALUES('x')")
+        await asked.wait()
+        await other.execute("INSERT INTO t(v) VALUES('y')")
+        assert not handled.is_set()
+        port._arrive = arrive
+        for data in held:
+            arrive(data)
+        await handled.wait()
+
+
 # -- hold managers ---------------------------------------------------------------------------------
 
 

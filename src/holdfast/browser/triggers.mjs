@@ -163,6 +163,9 @@ class Handlers extends Setup {
     super.gone();
   }
 
+  /** That this answers is all that is asked. */
+  ready() {}
+
   async change(diff, number, _id, destination, reset) {
     this.#running += 1;
     try {

@@ -20,6 +20,7 @@ from ..database import Database
 from ..rows import ExecuteResult
 from ..transactions import Transaction
 from ..triggers import DiffContext, DiffTracker, DiffTrigger
+from ..triggers.tracker import DistantHandler
 from ..writing import CancelledLate
 from . import wire
 from .peer import Peer, start, to_its_end
@@ -174,6 +175,36 @@ class ServedContext:
         return wire.plain_rows(await self._diff.with_extracted_diff(sql, params))
 
 
+class ServedHandler(DistantHandler):
+    """A client's handler."""
+
+    def __init__(self, database: ServedDatabase, client: int) -> None:
+        self._database = database
+        self._client = client
+
+    async def ready(self) -> None:
+        await self._database.peer.call(self._client, "ready")
+
+    async def __call__(self, context: DiffContext) -> None:
+        database, transaction = self._database, context.transaction
+        served, number, close = database.lend(transaction)
+        diff = database.peer.export(ServedContext(served, context))
+        try:
+            asks = await database.peer.call(
+                self._client,
+                "change",
+                diff,
+                number,
+                transaction.id,
+                context.destination,
+                context.reset,
+            )
+            database.tell_end(transaction, self._client, number, asks)
+        finally:
+            database.peer.forget(diff)
+            close()
+
+
 class ServedTrigger:
     """A diff trigger."""
 
@@ -293,32 +324,14 @@ class ServedDatabase:
         return self._export_trigger(ServedTrigger(self, trigger), trigger, client)
 
     async def track_table_diff(self, options: Plain, client: int) -> Plain:
-        """The same for a `ServedTracker`; client: with `change` and `failed` as well."""
+        """The same for a `ServedTracker`; client: with `ready`, `change` and `failed` as well."""
         options = self._options(options, client)
-
-        async def on_change(context: DiffContext) -> None:
-            served, number, close = self._lend(context.transaction)
-            diff = self.peer.export(ServedContext(served, context))
-            try:
-                asks = await self.peer.call(
-                    client,
-                    "change",
-                    diff,
-                    number,
-                    context.transaction.id,
-                    context.destination,
-                    context.reset,
-                )
-                self._tell_end(context.transaction, client, number, asks)
-            finally:
-                self.peer.forget(diff)
-                close()
 
         async def on_error(error: Exception) -> None:
             await self.peer.call(client, "failed", self.peer.errors.plain(error))
 
         tracker = await self.database.triggers.track_table_diff(
-            on_change=on_change, on_error=on_error, **options
+            on_change=ServedHandler(self, client), on_error=on_error, **options
         )
         return self._export_trigger(ServedTracker(self, tracker), tracker.trigger, client)
 
@@ -343,16 +356,16 @@ class ServedDatabase:
 
     def _before_create(self, client: int) -> Callable[[Transaction], Awaitable[None]]:
         async def before_create(transaction: Transaction) -> None:
-            _, number, close = self._lend(transaction)
+            _, number, close = self.lend(transaction)
             try:
                 asks = await self.peer.call(client, "before_create", number, transaction.id)
-                self._tell_end(transaction, client, number, asks)
+                self.tell_end(transaction, client, number, asks)
             finally:
                 close()
 
         return before_create
 
-    def _lend(self, transaction: Transaction) -> tuple[ServedTransaction, int, Callable[[], None]]:
+    def lend(self, transaction: Transaction) -> tuple[ServedTransaction, int, Callable[[], None]]:
         """A transaction of which the client is told; its number; what ends that."""
         if (number := self._numbers.get(transaction)) is not None:
             # Its own, in which it asked for something.
@@ -361,7 +374,7 @@ class ServedDatabase:
         number = self.peer.export(served)
         return served, number, lambda: self.peer.forget(number)
 
-    def _tell_end(self, transaction: Transaction, client: int, number: int, asks: bool) -> None:
+    def tell_end(self, transaction: Transaction, client: int, number: int, asks: bool) -> None:
         """The client has something to do when a transaction that it was lent has ended."""
         if asks:
             transaction.on_commit(partial(self.peer.call, client, "ended", number, True))

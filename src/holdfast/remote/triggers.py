@@ -218,6 +218,9 @@ class _Handlers(_Setup):
         # Handlers can be called before the answer is here that there is a tracker.
         self.tracker: asyncio.Future[RemoteTracker] = asyncio.get_running_loop().create_future()
 
+    async def ready(self) -> None:
+        """That this answers is all that is asked."""
+
     async def change(
         self, diff: int, number: int, identity: str, destination: str, reset: bool
     ) -> bool:

@@ -14,6 +14,7 @@ import asyncio
 import inspect
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -43,6 +44,17 @@ LONGEST_PAUSE = 10.0
 
 # The tracker whose handler, or on_error, this task was started in.
 _current: ContextVar[DiffTracker | None] = ContextVar("holdfast_tracker", default=None)
+
+
+class DistantHandler(ABC):
+    """A handler that runs elsewhere: on a page, which may hang or be frozen while this goes on."""
+
+    @abstractmethod
+    async def ready(self) -> None:
+        """Returns once it could be called; asked for when nobody waits for the tracker."""
+
+    @abstractmethod
+    async def __call__(self, context: DiffContext) -> None: ...
 
 
 class DiffTracker:
@@ -193,6 +205,9 @@ class DiffTracker:
         return (found.last is not None or self._reset) and await self._handle()
 
     async def _handle(self) -> bool:
+        if isinstance(self._handler, DistantHandler):
+            # In the transaction every other tab would have to wait for it.
+            await self._handler.ready()
         async with self._database._own_transaction() as tx:
             found = self._inbox.look_now(tx)
             if found.discarded:
