@@ -23,6 +23,13 @@ COLUMNS = (
     "previous_id, transaction_id, origin, last_operation_id"
 )
 
+# The same with the source's own texts as bytes: nothing keeps a text from being no UTF-8.
+COLUMNS_AS_BYTES = (
+    "operation_id, operation, CAST(id AS BLOB), timestamp, CAST(value AS BLOB), "
+    "CAST(previous_value AS BLOB), CAST(previous_id AS BLOB), transaction_id, origin, "
+    "last_operation_id"
+)
+
 Values = dict[str, SQLiteValue]
 
 
@@ -31,7 +38,8 @@ class DiffRecord:
     """One change of one row.
 
     values: the columns after it, of a DELETE None; previous: before it, of an INSERT None. Values
-    are as they were stored, bit for bit, but for -0.0, which is recorded as 0.0.
+    are as they were stored, bit for bit, but for -0.0, which is recorded as 0.0. Where a text is no
+    UTF-8, its other bytes are lone surrogates, as `bytes.decode(errors="surrogateescape")` has it.
     """
 
     operation_id: int
@@ -64,7 +72,10 @@ def _same(one: SQLiteValue, other: SQLiteValue) -> bool:
 
 
 def read_diff(rows: Iterable[Row], origin: str) -> list[DiffRecord]:
-    """The records of a destination, rows of `COLUMNS` in order, as seen by connection `origin`."""
+    """The records of a destination, as seen by connection `origin`.
+
+    rows: in order, of `COLUMNS` or, where those cannot be read, of `COLUMNS_AS_BYTES`.
+    """
     stamp: tuple[str, str] | None = None
     reach = 0
     found = []
@@ -81,22 +92,26 @@ def read_diff(rows: Iterable[Row], origin: str) -> list[DiffRecord]:
             DiffRecord(
                 operation_id=number,
                 operation=operation,
-                id=key,
+                id=_decode(key),
                 timestamp=datetime.fromisoformat(timestamp),
                 values=_parse(value),
                 previous=_parse(previous),
                 transaction_id=writer[0] if writer else None,
                 remote=writer is None or writer[1] != origin,
-                previous_id=old_key,
+                previous_id=_decode(old_key),
             )
         )
     return found
 
 
-def _parse(text: str | None) -> Values | None:
+def _decode(text: str | bytes | None) -> str | None:
+    return text.decode(errors="surrogateescape") if isinstance(text, bytes) else text
+
+
+def _parse(text: str | bytes | None) -> Values | None:
     if text is None:
         return None
-    values: Values = json.loads(text)
+    values: Values = json.loads(_decode(text) or "")
     for name, value in values.items():
         if isinstance(value, dict):
             values[name] = bytes.fromhex(value["blob"])

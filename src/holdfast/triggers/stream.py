@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import BacklogExceededError, DatabaseClosedError
 from ..transactions import write_transactions
 from .inbox import Inbox
-from .records import COLUMNS, DiffRecord, read_diff
+from .records import COLUMNS, COLUMNS_AS_BYTES, DiffRecord, read_diff
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ async def stream(
             if found.last is None:
                 continue
             not_before = time.monotonic() + throttle
-            rows = await database.fetch_all(
-                f"SELECT {COLUMNS} FROM {inbox.table} WHERE operation_id <= ? "
-                "ORDER BY operation_id",
-                (found.last,),
-            )
+            where = f"FROM {inbox.table} WHERE operation_id <= ? ORDER BY operation_id"
+            try:
+                rows = await database.fetch_all(f"SELECT {COLUMNS} {where}", (found.last,))
+            except UnicodeDecodeError:
+                rows = await database.fetch_all(f"SELECT {COLUMNS_AS_BYTES} {where}", (found.last,))
             yield read_diff(rows, database._origin)
             async with database.write_transaction() as tx:
                 inbox.acknowledge(tx, found.last)

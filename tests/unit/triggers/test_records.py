@@ -85,6 +85,34 @@ def test_what_changed(values: Any, previous: Any, changed: tuple[str, ...]) -> N
     assert record.changed == changed
 
 
+async def test_b4_text_that_is_no_utf8(db: Database) -> None:
+    await db.execute("CREATE TABLE t(k TEXT PRIMARY KEY, v)")
+    batches = db.triggers.diffs("t")
+    first = await listening(db, batches)
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES (CAST(x'61FF62' AS TEXT), CAST(x'C3' AS TEXT))")
+        await tx.execute("UPDATE t SET k = 'fine', v = CAST(x'22FE22' AS TEXT)")
+    inserted, updated = await first
+
+    def data(text: object) -> bytes:
+        assert isinstance(text, str)
+        return text.encode(errors="surrogateescape")
+
+    assert data(inserted.id) == data(updated.previous_id) == b"a\xffb"
+    assert inserted.values is not None
+    assert {name: data(text) for name, text in inserted.values.items()} == {
+        "k": b"a\xffb",
+        "v": b"\xc3",
+    }
+    assert updated.values is not None
+    assert (updated.id, data(updated.values["v"])) == ("fine", b'"\xfe"')
+    # It goes on with what comes after.
+    following = asyncio.ensure_future(anext(batches))
+    await db.execute("DELETE FROM t")
+    assert [record.id for record in await following] == ["fine"]
+    await batches.aclose()
+
+
 async def test_b13_another_program_is_told_apart(connect: Open, file: Path) -> None:
     db = await connect()
     batches = db.triggers.diffs("lists")
