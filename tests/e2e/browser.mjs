@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { alive, browserProcess } from "./processes.mjs";
+import { alive, browserProcess, busyProcess } from "./processes.mjs";
 import { Tab } from "./tab.mjs";
 
 const kinds = {
@@ -80,6 +80,23 @@ export class Browser {
   #newTab(options) {
     const known = [...this.#open, ...this.#idle].map((tab) => tab.pid).filter(alive);
     return Tab.open(this, new Set(known), options);
+  }
+
+  /** The process of its pages that `work(milliseconds)` keeps busy, as that of a shared worker. */
+  processOf(work) {
+    return busyProcess(this.profile, new Set(), work);
+  }
+
+  /** kill -9 of that process; gives the tab that was in it, if there was one. */
+  async kill(pid) {
+    const tab = this.#open.find((tab) => tab.pid === pid);
+    if (tab) {
+      await tab.killRenderer();
+    } else {
+      process.kill(pid, "SIGKILL");
+      await expect.poll(() => alive(pid), { intervals: [5] }).toBe(false);
+    }
+    return tab;
   }
 
   /** kill -9 of the browser with all of its tabs, and a new one with the same profile. */

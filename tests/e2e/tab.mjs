@@ -113,6 +113,13 @@ export class Tab {
     this.#dead = false;
   }
 
+  /** Loads the page anew, in whatever it is doing. */
+  async reload() {
+    await this.page.reload();
+    await this.page.waitForFunction(() => window.tab);
+    await this.#load();
+  }
+
   /** kill -9 of the renderer: no handler of the page or the worker runs. */
   async killRenderer() {
     this.#dead = true;

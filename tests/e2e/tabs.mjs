@@ -66,4 +66,10 @@ export const test = base.extend({
   },
 });
 
+/** For tests of what holds on either: options of `openTab`, and an argument of `holdfast.open`. */
+export const storages = [
+  { on: "OPFS", options: {}, storage: `` },
+  { on: "IndexedDB", options: { thread: "page" }, storage: `, storage="indexeddb"` },
+];
+
 export { expect };

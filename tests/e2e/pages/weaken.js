@@ -1,13 +1,34 @@
-// A worker without synchronous access to files; and one that ends at the put that a test chooses:
+// A worker without synchronous access to files; and one that ends, or hangs, where a test chooses:
 //
-//   new BroadcastChannel("weaken").postMessage(n)   // at the n-th put to IndexedDB from now on
+//   const weaken = new BroadcastChannel("weaken");
+//   weaken.postMessage({ ends: n })             // at the n-th put to IndexedDB from now on
+//   weaken.postMessage({ hangs: n, at: "put" })     // the same, busy for ever; it says "hanging"
+//   weaken.postMessage({ hangs: n, at: "commit" })  // when the n-th commit has been asked for
 delete globalThis.FileSystemFileHandle?.prototype.createSyncAccessHandle;
 
-let left = Infinity;
-new BroadcastChannel("weaken").onmessage = ({ data }) => (left = data);
+let left = { put: Infinity, commit: Infinity };
+let hangs = false;
+const weaken = new BroadcastChannel("weaken");
+weaken.onmessage = ({ data: { ends, hangs: n, at = "put" } }) => {
+  hangs = n !== undefined;
+  left = { put: Infinity, commit: Infinity, [at]: n ?? ends };
+};
+
+function weak(at) {
+  left[at] -= 1;
+  if (left[at] !== 0) return;
+  if (!hangs) self.close();
+  else weaken.postMessage("hanging");
+  while (hangs);
+}
+
 const { put } = IDBObjectStore.prototype;
 IDBObjectStore.prototype.put = function (...args) {
-  left -= 1;
-  if (left === 0) self.close();
+  weak("put");
   return put.apply(this, args);
+};
+const { commit } = IDBTransaction.prototype;
+IDBTransaction.prototype.commit = function () {
+  commit.call(this);
+  weak("commit");
 };
