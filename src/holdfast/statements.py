@@ -101,6 +101,8 @@ class Statements:
         self._known: dict[str, Statement] = {}
         self._actions: list[tuple[int, str | None, str | None, str | None]] | None = None
         self._temporary = False
+        # Tables of which no column is read, as in count(*): SQLite does not tell their schema.
+        self._unplaced: set[str] = set()
         self._ddl = False
         # Whether this connection ever made a temporary table, view or trigger, which readers lack.
         self.made_temporary = False
@@ -121,8 +123,13 @@ class Statements:
             if not isinstance(sql, str):
                 raise TypeError(f"sql must be a str, not {type(sql).__name__}")
             self._temporary = False
+            self._unplaced.clear()
             known = self._analyse(sql)
-            if self._temporary or any(name.startswith("pragma_") for name in known.reads):
+            if (
+                self._temporary
+                or any(name.startswith("pragma_") for name in known.reads)
+                or any(map(self._is_temporary, self._unplaced))
+            ):
                 known = replace(known, temporary=True)
             if len(self._known) >= _KEPT:
                 del self._known[next(iter(self._known))]
@@ -151,6 +158,8 @@ class Statements:
         if self._actions is not None:
             self._actions.append((action, one, two, within))
             self._temporary |= db == "temp" or action == apsw.SQLITE_PRAGMA
+            if action == apsw.SQLITE_READ and db is None and one:
+                self._unplaced.add(one)
             # Most pragmas take effect when they are prepared, which is not yet meant here.
             return apsw.SQLITE_IGNORE if _sets(action, one, two) else apsw.SQLITE_OK
         if action == apsw.SQLITE_PRAGMA and _refusal(one, two) and one != "query_only":
@@ -161,6 +170,13 @@ class Statements:
             if db == "temp" or action in _CREATE_TEMPORARY:
                 self.made_temporary = True
         return apsw.SQLITE_OK
+
+    def _is_temporary(self, name: str) -> bool:
+        """Whether that is a temporary table or view, which comes before others of its name."""
+        if not self.made_temporary:
+            return False
+        find = "SELECT 1 FROM temp.sqlite_master WHERE name = ? COLLATE NOCASE"
+        return bool(self._connection.execute(find, (name,)).fetchall())
 
     def _prepare(self, sql: str) -> tuple[str, bool, bool, bool]:
         """(text of the first statement, read-only, EXPLAIN, anything to run)."""

@@ -659,7 +659,9 @@ async def test_other_tables_are_read_beside_a_writer_all_the_same(db: Database) 
         pytest.skip("in memory there is one connection")
     await db.execute("CREATE TEMP TABLE mine(v)")
     count = "SELECT count(*) FROM t"
-    assert await db.fetch_value(count) == 0
+    of_mine = "SELECT count(*) FROM Mine"
+    for sql in (count, of_mine):
+        assert await db.fetch_value(sql) == 0
     begun, done = asyncio.Event(), asyncio.Event()
 
     async def write() -> None:
@@ -672,7 +674,7 @@ async def test_other_tables_are_read_beside_a_writer_all_the_same(db: Database) 
     await begun.wait()
     async with asyncio.timeout(5):
         assert await db.fetch_value(count) == 0
-    for sql in ("SELECT count(*) FROM mine", "SELECT count(*) FROM pragma_table_list"):
+    for sql in (of_mine, "SELECT count(*) FROM pragma_table_list"):
         reading = asyncio.ensure_future(db.fetch_value(sql))
         await asyncio.sleep(0.01)
         assert not reading.done()
