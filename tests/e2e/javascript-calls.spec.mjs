@@ -8,7 +8,7 @@ test.use({ ownBrowser: true });
 let page;
 
 test.beforeEach(async ({ context }) => {
-  page = await openPage(context, "calls.db", { busyTimeout: 60 });
+  page = await openPage(context, "calls.db", { busyTimeout: 600 });
   await page.evaluate(async () => {
     window.mine = new Error("mine");
     /** How a promise ended: its value, or what it was rejected with. */
@@ -84,6 +84,12 @@ test("a call that would wait for its own transaction is told at once", async () 
       order.push("first");
     });
     await Promise.all([waiting, queued]);
+    // Neither is what comes after its end, although it was begun inside.
+    let after;
+    await db.transaction((tx) => {
+      after = tx.fetchAll("SELECT 1").then(write);
+    });
+    await after;
     // A second database of the same page has transactions of its own.
     const second = await holdfast.open("second.db", options);
     await db.transaction(async (tx) => {
@@ -98,7 +104,7 @@ test("a call that would wait for its own transaction is told at once", async () 
   expect(found).toEqual([
     Object.fromEntries(names.map((name) => [name, "NestedTransactionError"])),
     ["first", "other"],
-    ["nested", "one", "other", "three", "two"],
+    ["nested", "nested", "one", "other", "three", "two"],
   ]);
 
   // Where it is not known it is told as soon as waiting has taken its time.
@@ -320,15 +326,16 @@ test("what is aborted is undone before its promise is rejected with the signal's
       const long =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) " +
         "SELECT count(*) FROM n";
+      const order = [];
+      const first = db.fetchValue(long).then(() => order.push("answered"));
       const controller = new AbortController();
-      const reading = db.fetchValue(long, [], { signal: controller.signal });
-      let answered = false;
-      const later = db.fetchValue("SELECT 1").then((value) => (answered = value));
+      const reading = ended(db.fetchValue(long, [], { signal: controller.signal }));
       controller.abort(mine);
-      const how = await ended(reading);
-      return [how, answered, await later];
+      order.push(...(await reading));
+      await first;
+      return order;
     });
-    expect(found).toEqual([["aborted"], false, 1]);
+    expect(found).toEqual(["aborted", "answered"]);
   });
 
   await test.step("open", async () => {
@@ -370,11 +377,13 @@ test("an iterator ends while its next item is awaited, by return() or its signal
       };
       const returned = await one();
       const pending = [returned.next(), returned.next()];
+      await db.status(); // by now the first of them is waited for
       const given = await returned.return("given");
       const ends = [await Promise.all(pending), given, await returned.next()].flat();
       const controller = new AbortController();
       const aborted = await one({ signal: controller.signal });
       const waiting = ended(aborted.next());
+      await db.status();
       controller.abort(mine);
       ends.push(await waiting, await aborted.next());
       // It is told also to who asks later, once; and a loop that is left ends it.

@@ -204,10 +204,10 @@ None`);
   expect(await weak.evaluate(() => holdfast.databases())).toEqual(["kept.db"]);
 
   const refused = await weak.evaluate(async () => {
-    const opfs = await failure(() => holdfast.open("kept.db", { ...options, storage: "opfs" }));
-    const none = await failure(() => holdfast.open("kept.db", { ...options, storage: "cloud" }));
     // Asked for by name there is a database that forgets, also where there is no OPFS.
     const memory = await holdfast.open("kept.db", { ...options, storage: "memory" });
+    const opfs = await failure(() => holdfast.open("kept.db", { ...options, storage: "opfs" }));
+    const none = await failure(() => holdfast.open("kept.db", { ...options, storage: "cloud" }));
     const tables = await memory.fetchValue("SELECT count(*) FROM sqlite_master WHERE name = 'notes'");
     await memory.close();
     await db.close();

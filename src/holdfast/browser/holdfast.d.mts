@@ -416,7 +416,10 @@ export interface Triggers {
   createDiffTrigger(
     options: TriggerOptions & Abortable & { destination: string },
   ): Promise<DiffTrigger>;
-  /** Call a handler with what has changed, one call at a time. */
+  /**
+   * Call a handler with what has changed, one call at a time. Each tab that tracks a table hears of
+   * every change to it, whoever made it: what is to be done once is done by one of them.
+   */
   trackTableDiff(options: TrackOptions): Promise<DiffTracker>;
   /** What changes, in batches; asking for the next one acknowledges the last. */
   diffs<T extends object = Row>(source: string, options?: DiffsOptions): Stream<DiffRecord<T>[]>;
