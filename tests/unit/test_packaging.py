@@ -114,6 +114,19 @@ def test_host_js_has_the_wheels_version(wheel: Path) -> None:
     assert f'version = "{wheel.name.split("-")[1]}";' in script
 
 
+def test_the_script_is_one_module_of_all_its_parts(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        script = archive.read("holdfast/browser/holdfast.mjs").decode()
+    assert 'from "./' not in script and 'import "./' not in script
+    folder = ROOT / "src" / "holdfast" / "browser"
+    parts = [folder / "host.js", *folder.glob("*.mjs")]
+    assert len(parts) > 5
+    for part in parts:
+        # Each once, however many import it.
+        first = part.read_text("utf-8").splitlines()[0]
+        assert script.splitlines().count(first) == 1, part.name
+
+
 def test_the_module_exports_its_entry_point_and_imports_what_pyodide_has(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         module = WasmModule(archive.read("holdfast/vfs/holdfast_vfs.wasm"))
