@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from .changes import TableChange, table_changes, watch_query
 from .connection import Connection
 from .errors import DatabaseClosedError, NestedTransactionError
 from .exporting import OnProgress, export_chunks
+from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement
 from .transactions import Transaction, write_transactions
@@ -62,8 +63,7 @@ class Database:
         self._closed = asyncio.Event()
         self._close_done: asyncio.Future[None] | None = None
         self._turn = storage.turn
-        self._idle_readers: list[Connection] = []
-        self._busy_readers: set[Connection] = set()
+        self._readers = Readers(self)
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
         # Whether others announced something since the last look-out.
@@ -113,7 +113,7 @@ class Database:
             return await self._execute_bare(sql, params)
         if statement.readonly:
             self._check_open()
-            async with self._reading(sql) as connection:
+            async with self._readers.statement(sql) as connection:
                 return connection.execute(connection.statement(sql), params)
         return await Writing(self).one(statement, params)
 
@@ -147,14 +147,14 @@ class Database:
                 return main.fetch(sql, params, one)
             finally:
                 self._storage.end_read()
-        async with self._reading(sql) as connection:
+        async with self._readers.statement(sql) as connection:
             if not connection.statement(sql).readonly:
                 raise ValueError(f"{sql!r} writes; use execute()")
             return connection.fetch(sql, params, one)
 
     async def _statement(self, sql: str) -> Statement:
         self._check_open()
-        async with self._reading() as connection:
+        async with self._readers.statement() as connection:
             return connection.statement(sql)
 
     async def _execute_bare(self, sql: str, params: Parameters) -> ExecuteResult:
@@ -194,95 +194,12 @@ class Database:
         """A write transaction of holdfast's own, allowed while the database is closing."""
         return Writing(self, own=True)
 
-    @asynccontextmanager
-    async def read_transaction(self) -> AsyncIterator[Transaction]:
+    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """`async with db.read_transaction() as tx`: one snapshot, while writers go on beside it.
 
         Temporary tables of the database are not seen in it.
         """
-        self._check_open()
-        await self._let_others_go()
-        connection = await self._take_reader()
-        try:
-            await self._begin_read(connection)
-            try:
-                # The snapshot is taken by the first read, so there must be one.
-                connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
-                transaction = Transaction(self, connection, writable=False)
-                transaction.leave = connection.close
-                self._open_transactions.add(transaction)
-                try:
-                    yield transaction
-                    transaction.check_ended()
-                finally:
-                    self._open_transactions.discard(transaction)
-                    if transaction.is_open:
-                        transaction.end()
-                        if connection.raw.in_transaction:
-                            connection.run("ROLLBACK")
-            finally:
-                self._storage.end_read()
-        finally:
-            self._give_reader(connection)
-
-    @asynccontextmanager
-    async def _reading(self, sql: str | None = None) -> AsyncIterator[Connection]:
-        """A connection for one statement (`sql`, if it is known), which sees what is committed."""
-        await self._let_others_go()
-        if (
-            self._turn.locked()
-            and self._storage.has_readers
-            and not self._main.statements.may_see_temporary(sql)
-        ):
-            connection = await self._take_reader()
-            try:
-                await self._begin_read(connection)
-                try:
-                    yield connection
-                finally:
-                    self._storage.end_read()
-            finally:
-                self._give_reader(connection)
-            return
-        async with self._turn:
-            self._check_open()
-            await self._begin_read(self._main)
-            try:
-                yield self._main
-            finally:
-                self._storage.end_read()
-
-    async def _begin_read(self, connection: Connection) -> None:
-        try:
-            await self._storage.begin_read(connection)
-        except Exception:
-            self._check_open()  # it may have been closed while this waited
-            raise
-        if self._closing:
-            self._storage.end_read()
-            self._check_open()
-
-    async def _take_reader(self) -> Connection:
-        if self._idle_readers:
-            connection = self._idle_readers.pop()
-        elif self._storage.has_readers:
-            connection = await self._storage.connect_reader()
-        else:
-            async with self._turn:
-                self._check_open()
-                connection = await self._storage.connect_reader()
-        if self._closing:  # while this waited
-            connection.close()
-            self._check_open()
-        self._busy_readers.add(connection)
-        return connection
-
-    def _give_reader(self, connection: Connection) -> None:
-        self._busy_readers.discard(connection)
-        if self._closing or not self._storage.has_readers:
-            connection.close()
-        else:
-            self._idle_readers.append(connection)
+        return self._readers.transaction()
 
     def _may_go_on(self) -> bool:
         """Whether the main connection can be used now, without letting others go first."""
@@ -337,8 +254,7 @@ class Database:
             return
         if ddl or tables is None:
             self._main.statements.forget()
-            for reader in self._idle_readers:
-                reader.statements.forget()
+            self._readers.forget_statements()
         self._heard = True
         self._announcements.deliver(Announcement(tables, remote=True, ddl=ddl))
 
@@ -431,7 +347,7 @@ class Database:
         self._storage.rest()
 
     async def _begin(self) -> None:
-        async with self._reading() as connection:
+        async with self._readers.statement() as connection:
             connection.run("BEGIN")
             try:
                 there = self._schema.is_applied(Transaction(self, connection, writable=False))
@@ -476,10 +392,7 @@ class Database:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            # Whoever still waits for a lease to read finds its connection closed.
-            for reader in (*self._idle_readers, *self._busy_readers):
-                reader.close()
-            self._idle_readers.clear()
+            self._readers.close()
             if self._commits:
                 await asyncio.wait(self._commits)
             await self._storage.leaving(self._main)

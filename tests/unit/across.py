@@ -10,7 +10,8 @@ from typing import Any
 from weakref import WeakSet
 
 from holdfast import Database
-from holdfast.remote.client import Client, RemoteDatabase, connect
+from holdfast.remote.client import Client, connect
+from holdfast.remote.database import RemoteDatabase
 from holdfast.remote.server import Server
 
 _servers: WeakSet[Server] = WeakSet()

@@ -20,10 +20,10 @@ from ..triggers.registry import TrackedTrigger
 from ..triggers.tracker import DiffTracker, Handler, OnError, _current
 from ..triggers.trigger import DiffTrigger
 from . import wire
-from .client import RemoteTransaction
+from .transactions import RemoteTransaction
 
 if TYPE_CHECKING:
-    from .client import RemoteDatabase
+    from .database import RemoteDatabase
 
 logger = logging.getLogger("holdfast")
 

@@ -1,0 +1,124 @@
+"""Reading: on the main connection, or on one of the readers that go on beside a writer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from .connection import Connection
+from .transactions import Transaction
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class Readers:
+    """The reading connections of a database: made when one is needed, and kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+
+    @asynccontextmanager
+    async def statement(self, sql: str | None = None) -> AsyncIterator[Connection]:
+        """A connection for one statement (`sql`, if it is known), which sees what is committed."""
+        database = self._database
+        main, storage = database._main, database._storage
+        await database._let_others_go()
+        if (
+            database._turn.locked()
+            and storage.has_readers
+            and not main.statements.may_see_temporary(sql)
+        ):
+            async with self._lent() as connection:
+                yield connection
+            return
+        async with database._turn:
+            database._check_open()
+            await self._begin(main)
+            try:
+                yield main
+            finally:
+                storage.end_read()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One snapshot. DatabaseClosedError, NestedTransactionError: see `Database`."""
+        database = self._database
+        database._check_open()
+        await database._let_others_go()
+        async with self._lent() as connection:
+            # The snapshot is taken by the first read, so there must be one.
+            connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
+            transaction = Transaction(database, connection, writable=False)
+            transaction.leave = connection.close
+            database._open_transactions.add(transaction)
+            try:
+                yield transaction
+                transaction.check_ended()
+            finally:
+                database._open_transactions.discard(transaction)
+                if transaction.is_open:
+                    transaction.end()
+                    if connection.raw.in_transaction:
+                        connection.run("ROLLBACK")
+
+    def forget_statements(self) -> None:
+        """What is prepared was made of a schema that has changed."""
+        for connection in self._idle:
+            connection.statements.forget()
+
+    def close(self) -> None:
+        """Whoever still waits for a lease to read finds its connection closed."""
+        for connection in (*self._idle, *self._busy):
+            connection.close()
+        self._idle.clear()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Connection]:
+        connection = await self._take()
+        try:
+            await self._begin(connection)
+            try:
+                yield connection
+            finally:
+                self._database._storage.end_read()
+        finally:
+            self._give_back(connection)
+
+    async def _begin(self, connection: Connection) -> None:
+        database = self._database
+        try:
+            await database._storage.begin_read(connection)
+        except Exception:
+            database._check_open()  # it may have been closed while this waited
+            raise
+        if database._closing:
+            database._storage.end_read()
+            database._check_open()
+
+    async def _take(self) -> Connection:
+        database = self._database
+        if self._idle:
+            connection = self._idle.pop()
+        elif database._storage.has_readers:
+            connection = await database._storage.connect_reader()
+        else:
+            async with database._turn:
+                database._check_open()
+                connection = await database._storage.connect_reader()
+        if database._closing:  # while this waited
+            connection.close()
+            database._check_open()
+        self._busy.add(connection)
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        database = self._database
+        self._busy.discard(connection)
+        if database._closing or not database._storage.has_readers:
+            connection.close()
+        else:
+            self._idle.append(connection)

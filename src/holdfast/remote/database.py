@@ -1,0 +1,225 @@
+"""A database that a server has, with the methods that databases have here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TYPE_CHECKING, Any
+
+from ..changes import TableChange
+from ..database import Database
+from ..exporting import OnProgress, check_progress
+from ..rows import ExecuteResult, Parameters, Row
+from ..transactions import Transaction, write_transactions
+from . import wire
+from .peer import Peer
+from .transactions import Block
+
+if TYPE_CHECKING:
+    from ..storage import StorageStatus
+
+Plain = Any
+
+
+class RemoteDatabase(Database):
+    """A database that a server has."""
+
+    def __init__(
+        self, peer: Peer, found: Plain, on_closed: Callable[[RemoteDatabase], None]
+    ) -> None:
+        from .triggers import RemoteTriggerManager
+
+        self._peer = peer
+        self._number: int = found["number"]
+        self._name: str = found["name"]
+        self._kind: str = found["storage"]
+        self._persists_triggers: bool = found["persists_triggers"]
+        self._on_closed = on_closed
+        self._closing = False
+        self._closed = asyncio.Event()
+        self._close_done: asyncio.Future[None] | None = None
+        self._open_transactions: set[Transaction] = set()
+        self.triggers = RemoteTriggerManager(self)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def storage(self) -> str:
+        return self._kind
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called, or who had the database is gone."""
+        return self._closing or self._peer.closed
+
+    def _call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
+        return self._peer.call(self._number, method, *args)
+
+    def _check_open(self, own: bool = False) -> None:
+        if not self._closing:
+            self._peer.check()
+        super()._check_open(own)
+
+    def _is_inside(self) -> bool:
+        return any(tx.owner is self and tx.is_open for tx in write_transactions.get())
+
+    # -- statements ------------------------------------------------------------------------------
+
+    async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
+        self._check_open()
+        return wire.read_result(await self._call("execute", sql, wire.plain_parameters(params)))
+
+    async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
+        self._check_open()
+        many = wire.plain_many(seq_of_params)
+        return wire.read_result(await self._call("execute_many", sql, many))
+
+    async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
+        self._check_open()
+        return wire.read_rows(await self._call("fetch_all", sql, wire.plain_parameters(params)))
+
+    async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
+        self._check_open()
+        found = await self._call("fetch_one", sql, wire.plain_parameters(params))
+        return None if found is None else Row(*found)
+
+    async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
+        self._check_open()
+        return await self._call("fetch_value", sql, wire.plain_parameters(params))
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    def write_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return Block(self, writable=True)
+
+    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return Block(self, writable=False)
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
+        self._check_open()
+        return self._changes(tables)
+
+    async def _changes(self, tables: Iterable[str] | None) -> AsyncGenerator[TableChange]:
+        if tables is not None and not isinstance(tables, str):
+            tables = list(tables)
+        async with aclosing(self._stream("changes", tables)) as stream:
+            async for names, remote in stream:
+                yield TableChange(frozenset(names), remote)
+
+    def watch(
+        self, sql: str, params: Parameters = (), throttle: float = 0.03
+    ) -> AsyncIterator[list[Row]]:
+        self._check_open()
+        return self._watch(sql, params, throttle)
+
+    async def _watch(
+        self, sql: str, params: Parameters, throttle: float
+    ) -> AsyncGenerator[list[Row]]:
+        params = wire.plain_parameters(params)
+        async with aclosing(self._stream("watch", sql, params, throttle)) as stream:
+            async for rows in stream:
+                yield wire.read_rows(rows)
+
+    async def _stream(self, method: str, *args: Any) -> AsyncGenerator[Plain]:
+        """What a method there gives item by item; it is ended there when it ends here.
+
+        NestedTransactionError: asked for inside a write transaction, which has to end first.
+        """
+
+        async def undo(number: int) -> None:
+            if self._is_inside():
+                # What it waits for there is that transaction's end.
+                self._peer.tell(number, "close")
+            else:
+                await self._peer.call(number, "close")
+
+        number = await self._peer.obtain(undo, self._number, method, *args)
+        ended = False
+        try:
+            while not self._closing:
+                if method != "changes":
+                    self._check_open()
+                answer = self._peer.request(number, "next")
+                try:
+                    found = await answer
+                finally:
+                    # An error ends it there. Cancelled, this may have come too late for that.
+                    ended = answer.error is not None or answer.value == []
+                if not found:
+                    return
+                yield found[0]
+        finally:
+            if not (ended or self.closed):
+                await undo(number)
+
+    # -- the file --------------------------------------------------------------------------------
+
+    def export_chunks(self, *, on_progress: OnProgress | None = None) -> AsyncIterator[bytes]:
+        self._check_open()
+        return self._export_chunks(on_progress)
+
+    async def _export_chunks(self, on_progress: OnProgress | None) -> AsyncGenerator[bytes]:
+        number = None if on_progress is None else self._peer.export(Transfer(on_progress))
+        try:
+            async with aclosing(self._stream("export_chunks", number)) as stream:
+                async for chunk in stream:
+                    yield chunk
+        finally:
+            if number is not None:
+                self._peer.forget(number)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def status(self) -> StorageStatus:
+        self._check_open()
+        return wire.read_status(await self._call("status"))
+
+    def rest(self) -> None:
+        self._peer.tell(0, "rest")
+
+    async def _close(self) -> None:
+        self._end_transactions("was rolled back, because the database was closed")
+        try:
+            if not self._peer.closed:
+                await self._call("close")
+        finally:
+            self._ended()
+
+    def _server_gone(self, why: str) -> None:
+        self._end_transactions(f"was rolled back: {why}")
+        self._ended()
+
+    def _end_transactions(self, why: str) -> None:
+        for transaction in list(self._open_transactions):
+            transaction.end(why)
+
+    def _ended(self) -> None:
+        self._closed.set()
+        self._on_closed(self)
+
+
+class Transfer:
+    """What the server calls while it exports or imports."""
+
+    def __init__(
+        self,
+        on_progress: OnProgress | None,
+        chunks: AsyncIterator[bytes | memoryview] | None = None,
+    ) -> None:
+        self._report = check_progress(on_progress)
+        self._chunks = chunks
+
+    async def next(self) -> list[bytes]:
+        """The next part of what is imported; none at the end."""
+        assert self._chunks is not None
+        async for chunk in self._chunks:
+            return [bytes(chunk)]
+        return []
+
+    async def progress(self, done: int, total: int | None) -> None:
+        await self._report(done, total)

@@ -1,0 +1,170 @@
+"""The transactions of a database that a server has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import apsw
+
+from ..errors import DatabaseClosedError
+from ..rows import ExecuteResult, Parameters, Row
+from ..transactions import Callback, Transaction, run_callbacks, write_transactions
+from . import wire
+
+if TYPE_CHECKING:
+    from .database import RemoteDatabase
+
+Plain = Any
+
+
+class RemoteTransaction(Transaction):
+    """A transaction that a server has open."""
+
+    def __init__(
+        self, database: RemoteDatabase, number: int, identity: str, *, writable: bool
+    ) -> None:
+        self.number = number
+        self.owner = database
+        self.writable = writable
+        self.committed = False
+        self._peer = database._peer
+        self._id = identity
+        self._open = True
+        self._why_ended = "has ended; use it inside its `async with` block only"
+        self._on_commit: list[Callback] = []
+        self._on_rollback: list[Callback] = []
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def connection(self) -> NoReturn:
+        """AttributeError: an object of another interpreter cannot be had here."""
+        raise AttributeError(
+            "this transaction's connection lives in another interpreter, holdfast's worker, so "
+            "the raw apsw.Connection cannot be had here; use the methods of the transaction, or "
+            "run this code in a worker of your own"
+        )
+
+    async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
+        return wire.read_result(await self._call("execute", sql, wire.plain_parameters(params)))
+
+    async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
+        self.check_ended()
+        many = wire.plain_many(seq_of_params)
+        return wire.read_result(await self._call("execute_many", sql, many))
+
+    async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
+        return wire.read_rows(await self._call("fetch_all", sql, wire.plain_parameters(params)))
+
+    async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
+        found = await self._call("fetch_one", sql, wire.plain_parameters(params))
+        return None if found is None else Row(*found)
+
+    async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
+        return await self._call("fetch_value", sql, wire.plain_parameters(params))
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        await self._call("savepoint")
+        commits, rollbacks = len(self._on_commit), len(self._on_rollback)
+        try:
+            yield
+        except BaseException:
+            undone = self._on_rollback[rollbacks:]
+            del self._on_commit[commits:], self._on_rollback[rollbacks:]
+            if self._open:
+                await self._call("undo")
+            await run_callbacks(reversed(undone))
+            raise
+        if self._open:
+            await self._call("release")
+
+    def run_sql(self, sql: str, params: Parameters = ()) -> NoReturn:
+        raise AttributeError("holdfast's own statements run where the database is")
+
+    def close_cursors(self) -> None:
+        """Nobody here has any."""
+
+    def check_ended(self) -> None:
+        """DatabaseClosedError if it was ended from outside. What SQLite ended, the server tells."""
+        if not self._open:
+            raise DatabaseClosedError(f"the transaction {self._why_ended}")
+
+    def _call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
+        self.check_ended()
+        return self._peer.call(self.number, method, *args)
+
+
+class Block(AbstractAsyncContextManager[Transaction]):
+    """`async with`: commits there on leaving, rolls back there on an error."""
+
+    __slots__ = ("_database", "_entered", "_outer", "_transaction", "_writable")
+
+    def __init__(self, database: RemoteDatabase, *, writable: bool) -> None:
+        self._database = database
+        self._writable = writable
+        self._entered = False
+        self._transaction: RemoteTransaction
+        self._outer: tuple[Transaction, ...]
+
+    async def __aenter__(self) -> Transaction:
+        database = self._database
+        database._check_open()
+        if self._entered:
+            raise RuntimeError("a transaction is entered once; call for another")
+        self._entered = True
+
+        async def undo(begun: Plain) -> None:
+            await database._peer.call(begun[0], "roll_back")
+
+        number, identity = await database._peer.obtain(
+            undo, database._number, "begin", self._writable
+        )
+        transaction = RemoteTransaction(database, number, identity, writable=self._writable)
+        self._transaction = transaction
+        database._open_transactions.add(transaction)
+        if self._writable:
+            self._outer = write_transactions.get()
+            write_transactions.set((*self._outer, transaction))
+        return transaction
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        transaction = self._transaction
+        try:
+            if error is None:
+                transaction.check_ended()
+                # From here on only the answer tells what became of it.
+                transaction.end()
+                await self._leave("commit")
+                transaction.committed = True
+            elif transaction.is_open:
+                transaction.end()
+                await self._leave("roll_back", isinstance(error, apsw.FullError))
+        finally:
+            transaction.end()
+            self._database._open_transactions.discard(transaction)
+            if self._writable:
+                write_transactions.set(self._outer)
+            if callbacks := transaction.callbacks():
+                await asyncio.shield(asyncio.ensure_future(run_callbacks(callbacks)))
+
+    async def _leave(self, method: str, *args: Any) -> None:
+        peer = self._database._peer
+        answer = peer.request(self._transaction.number, method, *args)
+        try:
+            await answer
+        except asyncio.CancelledError:
+            # Too late to be undone, or undone already.
+            self._transaction.committed = method == "commit" and answer.error is None
+            raise
