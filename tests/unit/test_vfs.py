@@ -64,6 +64,35 @@ def test_a_durable_commit_is_one_append_and_one_flush(
     ]
 
 
+def test_the_wal_grows_in_steps_and_ends_with_zeros_that_are_no_frames(
+    clients: tuple[Client, Client], files: Disk
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 0)")
+    wal, sizes = files.content["x.db-wal"], set()
+    for n in range(1, 40):
+        (a, b)[n % 2].write(f"UPDATE t SET v = {n}")
+        sizes.add(len(wal))
+        end = 32 + (a, b)[n % 2].tab.status("frames") * 4120
+        assert any(wal[end - 4120 : end]) and not any(wal[end:])
+    assert len(sizes) == 3 and max(sizes) < end + 65536
+    for client in (a, b, Client(a.tab.library, files)):
+        assert client.read("SELECT v FROM t") == [(39,)]
+
+
+def test_without_space_for_its_zeros_a_commit_is_one_all_the_same(
+    clients: tuple[Client, Client], files: Disk
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, 0)")
+    n = 0
+    while 32 + (a.tab.status("frames") + 1) * 4120 <= len(files.content["x.db-wal"]):
+        a.write(f"UPDATE t SET v = {(n := n + 1)}")
+    files.room = 10_000
+    a.write("UPDATE t SET v = 'the last'")
+    assert b.read("SELECT v FROM t") == [("the last",)]
+
+
 def test_a_relaxed_commit_reaches_the_file_at_once(
     clients: tuple[Client, Client], files: Disk
 ) -> None:
@@ -174,12 +203,11 @@ def test_a_checkpointed_wal_is_begun_anew_and_others_notice(
     a, b = clients
     a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
     assert b.read("SELECT count(*) FROM t") == [(1,)]
-    size = len(files.content["x.db-wal"])
     frames, copied = a.checkpoint()
     assert frames == copied > 5
     # Without the exclusive lease the log goes on where it was …
     a.write("UPDATE t SET v = 1")
-    assert len(files.content["x.db-wal"]) > size
+    assert a.tab.status("frames") > frames
     a.checkpoint()
     # … with it, it begins anew.
     a.write("UPDATE t SET v = 2", level=EXCLUSIVE)
@@ -242,12 +270,12 @@ def test_frames_without_a_commit_are_never_published(
     a, b = clients
     a.write("INSERT INTO t VALUES(1, zeroblob(50000))")
     b.read("SELECT count(*) FROM t")
-    wal = files.content["x.db-wal"]
-    whole = len(wal)
+    whole = a.tab.status("frames")
     a.write("UPDATE t SET v = zeroblob(50001)")
     # The writer died before its last frame, the commit frame, was there.
-    del wal[len(wal) - 4120 :]
-    assert len(wal) > whole
+    last = a.tab.status("frames") - 1
+    assert last > whole
+    del files.content["x.db-wal"][32 + last * 4120 :]
     assert b.read("SELECT length(v) FROM t") == [(50000,)]
     b.write("INSERT INTO t VALUES(2, 2)")
     assert b.read("SELECT count(*), max(length(v)) FROM t") == [(2, 50000)]
@@ -262,10 +290,10 @@ def test_what_was_gathered_and_rolled_back_never_reaches_the_file(
     a.write("INSERT INTO t VALUES(1, 1)")
     # What it reads is in the database file: reading from the WAL sends what was gathered.
     a.checkpoint()
-    size = len(files.content["x.db-wal"])
+    wal = bytes(files.content["x.db-wal"])
     a.connection.execute("PRAGMA cache_size = 1")
     a.write("INSERT INTO t VALUES(2, zeroblob(50000))", commit=False)
-    assert len(files.content["x.db-wal"]) == size
+    assert files.content["x.db-wal"] == wal
     b.write("INSERT INTO t VALUES(3, 3)")
     a.write("INSERT INTO t VALUES(4, 4)")
     for client in (a, b, Client(a.tab.library, files)):
@@ -278,7 +306,7 @@ def test_a_torn_frame_is_never_published(clients: tuple[Client, Client], files: 
     a.write("INSERT INTO t VALUES(1, 1)")
     b.read("SELECT * FROM t")
     a.write("UPDATE t SET v = 2")
-    files.content["x.db-wal"][-100] ^= 1
+    files.content["x.db-wal"][32 + a.tab.status("frames") * 4120 - 100] ^= 1
     assert b.read("SELECT v FROM t") == [(1,)]
     b.write("UPDATE t SET v = 3")
     assert b.read("SELECT v FROM t") == [(3,)]

@@ -23,13 +23,32 @@ static int host_write(int file, const void *from, int n, i64 at) {
 ** that it is gone. */
 static void wal_failed(Node *node) { node->current = 0; }
 
+/* A flush that has to write a file's new size down as well takes a third longer,
+** so behind a commit that made the WAL longer come zeros for the next ones. They
+** are no frame: no page has the number 0. Where there is no space for them,
+** nothing is missing. */
+static void append_room(Node *node, i64 end) {
+  double size;
+  if (end <= node->wal_room) return;
+  size = host.size(node->file[FILE_WAL]);
+  if (size == (double)end) {
+    memset(node->append, 0, WAL_ROOM);
+    if (host.write(node->file[FILE_WAL], node->append, WAL_ROOM, size) == WAL_ROOM)
+      size += WAL_ROOM;
+  }
+  node->wal_room = (i64)size;
+}
+
 static int append_push(Node *node) {
   int n = node->append_length;
   if (n == 0) return SQLITE_OK;
   int rc;
   node->append_length = 0;
   rc = host_write(node->file[FILE_WAL], node->append, n, node->append_at);
-  if (rc) wal_failed(node);
+  if (rc)
+    wal_failed(node);
+  else if (node->append_commit)
+    append_room(node, node->append_at + n);
   return rc;
 }
 

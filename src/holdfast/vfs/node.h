@@ -27,6 +27,7 @@ static struct {
 #define WAL_HEADER 32
 #define FRAME_HEADER 24
 #define APPEND_ROOM (128 * 1024)
+#define WAL_ROOM (64 * 1024) /* at most APPEND_ROOM */
 
 typedef struct Node Node;
 struct Node {
@@ -54,6 +55,7 @@ struct Node {
   i64 append_at;       /* where the first gathered byte belongs */
   i64 append_next;     /* end of the run; -1: any frame header starts one */
   int append_commit;   /* a commit frame's header came, under this write lock */
+  i64 wal_room;        /* the WAL's size when it was last asked for; only a hint */
   u8 *ahead;           /* of the database file, read ahead: AHEAD_ROOM bytes */
   int ahead_length;    /* of them, how many are the file's */
   i64 ahead_at;        /* where the first belongs */
@@ -115,6 +117,7 @@ static void wal_index_free(Node *node) {
   node->append_length = 0;
   node->append_next = -1;
   node->append_commit = 0;
+  node->wal_room = 0;
   node->ahead = 0;
   node->ahead_length = 0;
   node->ahead_next = -1;
