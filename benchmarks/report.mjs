@@ -28,7 +28,7 @@ function tableOf(lines) {
   return [format(lines[0]), rule, ...lines.slice(1).map(format)].join("\n");
 }
 
-export function report({ about, engines, found, limits, failures }) {
+export function report({ about, engines, found, limits, floors, failures }) {
   const raw = Object.fromEntries(
     ["durable", "relaxed", "read"].map((key) => [key, median(limits.map((limit) => limit[key]))]),
   );
@@ -36,7 +36,13 @@ export function report({ about, engines, found, limits, failures }) {
   const shown = rows.filter(([row]) => names.some((name) => found[name][row]?.length));
   const value = (name, row) => (found[name][row]?.length ? median(found[name][row]) : undefined);
 
-  const lines = [["", ...names, "holdfast to the best rival", "aim"]];
+  const floor = {
+    commit: raw.durable,
+    relaxed: raw.relaxed,
+    ...Object.fromEntries(Object.entries(floors).map(([row, each]) => [row, median(each)])),
+  };
+
+  const lines = [["", ...names, "holdfast to the best rival", "aim", "the browser's calls alone"]];
   for (const [row, text, unit] of shown) {
     const rivals = names.filter((name) => name !== "holdfast").map((name) => value(name, row));
     const best = Math.min(...rivals.filter((each) => each !== undefined));
@@ -50,6 +56,7 @@ export function report({ about, engines, found, limits, failures }) {
       }),
       comparable ? (own / best).toFixed(2) : "",
       `≤ ${aims[row] ?? AIM}`,
+      row in floor ? digits(floor[row]) : "",
     ]);
   }
   const commit = found.holdfast && value("holdfast", "commit");
@@ -60,7 +67,8 @@ export function report({ about, engines, found, limits, failures }) {
       (commit ? ` A durable commit is ${(commit / raw.durable).toFixed(2)} × the first (aim: ≤ 1.3).` : ""),
     "\n" + tableOf(lines),
     "\nholdfast is called from Python, the others from JavaScript, each in its own worker with " +
-      "the clock beside it.\n\n## What an acknowledged commit survives\n",
+      "the clock beside it. The last column has what a row takes at least: the same calls of the " +
+      "browser with nothing above them (engines/raw.mjs).\n\n## What an acknowledged commit survives\n",
     tableOf([
       ["", "durable", "relaxed"],
       ...engines.map(({ name, durable, relaxed }) => [name, durable, relaxed]),

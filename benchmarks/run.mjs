@@ -205,6 +205,7 @@ const launch = (profile) =>
 const context = await launch(profile);
 const found = Object.fromEntries(taking.map(({ name }) => [name, {}]));
 const limits = [];
+const floors = {};
 const failures = [];
 try {
   const raw = new Tabs(context, origin, { name: "raw OPFS" });
@@ -232,6 +233,11 @@ try {
       }
       await on.close().catch((error) => failures.push(`${engine.name}: ${error.message}`));
     }
+    const floor = new Tabs(context, origin, { name: "raw OPFS", settings: [] });
+    for (const name of rowNames.filter((name) => name === "open" || name.startsWith("alternate"))) {
+      (floors[name] ??= []).push(await measurements[name].run(floor));
+    }
+    await floor.close();
     process.stderr.write(`round ${round + 1} of ${rounds}\n`);
   }
   const triggers = names.includes("triggers") && (await measureTriggers(context, origin));
@@ -241,7 +247,7 @@ try {
   const day = new Date().toISOString().slice(0, 10);
   const about = `Chromium ${version}, ${cpus().length} cores, ${rounds} round${rounds > 1 ? "s" : ""}, ${day}`;
   const table = rowNames.length
-    ? report({ about, engines: taking, found, limits, failures })
+    ? report({ about, engines: taking, found, limits, floors, failures })
     : { markdown: "", svg: "" };
   const markdown =
     table.markdown +
@@ -253,7 +259,7 @@ try {
     mkdirSync(join(here, "results"), { recursive: true });
     writeFileSync(join(here, "results", "latest.md"), markdown);
     writeFileSync(join(here, "results", "latest.svg"), table.svg);
-    const data = JSON.stringify({ about, found, limits, failures, starts, triggers, speed }, null, 1);
+    const data = JSON.stringify({ about, found, limits, floors, failures, starts, triggers, speed }, null, 1);
     writeFileSync(join(here, "results", "latest.json"), data);
   }
 } finally {

@@ -16,6 +16,23 @@ const breathe = () =>
     port1.postMessage(0);
   });
 
+/** Turns that pass from tab to tab on a channel: `wait(k)` resolves when it is turn `k`. */
+export function turns() {
+  const channel = new BroadcastChannel("bench-turns");
+  const waiting = new Map();
+  const come = new Set();
+  channel.onmessage = ({ data }) => {
+    const resolve = waiting.get(data);
+    if (resolve) resolve();
+    else come.add(data);
+  };
+  return {
+    wait: (k) => (come.delete(k) ? undefined : new Promise((resolve) => waiting.set(k, resolve))),
+    next: (k) => channel.postMessage(k),
+    close: () => channel.close(),
+  };
+}
+
 export function rows({ open }) {
   let db;
 
@@ -23,23 +40,6 @@ export function rows({ open }) {
     const start = now();
     for (let i = 0; i < n; i += 1) await call(i);
     return ((now() - start) / n) * 1000;
-  }
-
-  /** Turns that pass from tab to tab on a channel: resolves when it is turn `k`. */
-  function turns() {
-    const channel = new BroadcastChannel("bench-turns");
-    const waiting = new Map();
-    const come = new Set();
-    channel.onmessage = ({ data }) => {
-      const resolve = waiting.get(data);
-      if (resolve) resolve();
-      else come.add(data);
-    };
-    return {
-      wait: (k) => (come.delete(k) ? undefined : new Promise((resolve) => waiting.set(k, resolve))),
-      next: (k) => channel.postMessage(k),
-      close: () => channel.close(),
-    };
   }
 
   return {

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import js
-from pyodide.ffi import create_proxy
+from workload import turns  # workload.mjs, registered by engines/holdfast.mjs
 
 import holdfast
 
@@ -81,31 +81,20 @@ async def scan(settings):
 
 
 async def alternate(me, tabs, n):
-    turns = js.BroadcastChannel.new("bench-turns")
-    come, waiting = set(), {}
-
-    def heard(event):
-        future = waiting.get(event.data)
-        if future is None:
-            come.add(event.data)
-        else:
-            future.set_result(None)
-
-    turns.onmessage = create_proxy(heard)
+    turn = turns()
     start = now()
     for i in range(n):
         k = i * tabs + me
-        if k and k not in come:
-            waiting[k] = asyncio.get_running_loop().create_future()
-            await waiting[k]
+        if k and (coming := turn.wait(k)):
+            await coming
         if i == 0:
             start = now()
         await db.execute("UPDATE c SET n = n + 1 WHERE id = 1")
-        turns.postMessage(k + 1)
+        turn.next(k + 1)
     elapsed = now() - start
     # The last message goes out before its channel ends.
     await asyncio.sleep(0.05)
-    turns.close()
+    turn.close()
     return elapsed * 1e3 / ((n - 1) * tabs + 1)
 
 

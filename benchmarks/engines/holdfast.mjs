@@ -1,5 +1,6 @@
 // holdfast, as its users have it: Python in a worker. The rows are in workload.py.
 import { loadPyodide } from "/pyodide/pyodide.mjs";
+import { turns } from "../workload.mjs";
 
 let loading;
 
@@ -12,6 +13,7 @@ async function load() {
   ]);
   const micropip = pyodide.pyimport("micropip");
   await micropip.install(new URL(wheel, location.href).href);
+  pyodide.registerJsModule("workload", { turns });
   pyodide.runPython(workload);
   return pyodide;
 }
