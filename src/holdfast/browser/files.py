@@ -18,6 +18,9 @@ ELSEWHERE = (
     'storage="auto" tries it there'
 )
 
+# A folder that JavaScript looks for.
+Looking = Any
+
 
 class Peek(NamedTuple):
     """What the files say before SQLite looks: the header, and the size of a rollback journal."""
@@ -52,23 +55,21 @@ class DatabaseFiles:
         self._closing: Any = None
 
     @classmethod
-    async def find(cls, folder: list[str], name: str, share: bool = True) -> DatabaseFiles:
-        """The files `name`, `name-wal` and `name-journal` in an OPFS folder, made where missing.
+    async def find(cls, folder: Looking, name: str, share: bool = True) -> DatabaseFiles:
+        """The files `name`, `name-wal` and `name-journal` in a folder, made where missing.
 
         Handles that can be shared are open then, unless somebody has one for itself.
         share: False asks for exclusive handles even where they could be shared.
         StorageUnavailableError: OPFS is missing or refused.
         """
-        check_available()
-        path = to_js(folder)
         try:
             names = to_js([name, f"{name}-wal", f"{name}-journal"])
             if share:
-                finding = host().findFiles(path, names)
+                finding = host().findFiles(folder, names)
                 found = await to_its_end(finding, _close_found)
                 numbers, shared, is_open = found.to_py()
             else:
-                numbers = (await host().nameFiles(path, names)).to_py()
+                numbers = (await host().nameFiles(folder, names)).to_py()
                 shared = is_open = False
         except JsException as error:
             raise _refused(name, error) from error
@@ -148,6 +149,15 @@ class DatabaseFiles:
         """Take all bytes from all files, durably; the main file's first."""
         for number in self.numbers:
             host().empty(number)
+
+
+def look(folder: list[str]) -> Looking:
+    """Begin to look for a folder of OPFS, made where missing. It needs no lock.
+
+    StorageUnavailableError: OPFS is missing.
+    """
+    check_available()
+    return host().look(to_js(folder))
 
 
 def _close_found(found: Any) -> None:

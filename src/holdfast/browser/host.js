@@ -99,8 +99,7 @@ globalThis.holdfastHost ??= (() => {
 
   // Whether tabs can have a file open at the same time: the answer is in the handle's mode, which
   // browsers that do not know "readwrite-unsafe" leave undefined.
-  async function canShareHandles(path) {
-    const within = await folder(path, true);
+  async function canShareHandles(within) {
     const name = `probe-${crypto.randomUUID()}`;
     const file = await within.getFileHandle(name, { create: true });
     try {
@@ -112,9 +111,17 @@ globalThis.holdfastHost ??= (() => {
     }
   }
 
-  // Numbers for `names` in the folder `path` (an array); no handle is open yet.
-  async function nameFiles(path, names) {
-    const within = await folder(path, true);
+  // Begins to look for the folder `path` (an array), made where missing. Whoever waits for the
+  // promise hears of an error; if nobody does, it does not matter.
+  function look(path) {
+    const looking = folder(path, true);
+    looking.catch(() => {});
+    return looking;
+  }
+
+  // Numbers for `names` in a folder that `look` looks for; no handle is open yet.
+  async function nameFiles(looking, names) {
+    const within = await looking;
     const create = (name) => within.getFileHandle(name, { create: true });
     const made = await Promise.all(names.map(create));
     return made.map((file) => {
@@ -126,15 +133,15 @@ globalThis.holdfastHost ??= (() => {
   // The same, opened if the handles can be shared: [numbers, whether they can, whether they are
   // open]. It is found out once in a worker, by opening some.
   let sharing;
-  async function findFiles(path, names) {
-    const files = await nameFiles(path, names);
+  async function findFiles(looking, names) {
+    const files = await nameFiles(looking, names);
     if (sharing === false) return [files, false, false];
     try {
       await openFiles(files, true);
     } catch (error) {
       if (error.name !== "NoModificationAllowedError") throw error;
       // Somebody has them for himself, or had until a moment ago.
-      sharing ??= await canShareHandles(path);
+      sharing ??= await canShareHandles(await looking);
       return [files, sharing, false];
     }
     sharing ??= files.every((file) => handles[file].mode === "readwrite-unsafe");
@@ -422,8 +429,12 @@ globalThis.holdfastHost ??= (() => {
   const due = [];
   port1.onmessage = () => due.shift()();
 
+  // It answers nothing: a promise would cost Python more than the call.
   function nextTask(callback) {
-    if (module.jspiSupported) return callback.callPromising();
+    if (module.jspiSupported) {
+      callback.callPromising();
+      return;
+    }
     due.push(callback);
     port2.postMessage(0);
   }
@@ -507,7 +518,7 @@ globalThis.holdfastHost ??= (() => {
     const why = missing();
     if (why) return why;
     try {
-      await canShareHandles(["holdfast-scratch"]);
+      await canShareHandles(await folder(["holdfast-scratch"], true));
       return "";
     } catch (error) {
       return `${error.name}: ${error.message}`;
@@ -519,6 +530,7 @@ globalThis.holdfastHost ??= (() => {
     tryOpfs,
     useModule,
     install,
+    look,
     nameFiles,
     findFiles,
     openFiles,

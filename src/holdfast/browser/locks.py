@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 
 from pyodide.ffi import create_proxy
@@ -57,6 +57,10 @@ class WebLocks:
         return WebLock(name, exclusive, if_available)
 
 
-async def held(prefix: str) -> list[str]:
-    """The names, from `prefix` on, of the locks that any tab of this origin holds; one query."""
-    return list(await host().heldLocks(prefix))
+def held(prefix: str) -> Awaitable[Iterable[str]]:
+    """The names, from `prefix` on, of the locks that any tab of this origin holds; one query.
+
+    It is asked at once, and answered when it is awaited.
+    """
+    answer: Awaitable[Iterable[str]] = host().heldLocks(prefix)
+    return answer

@@ -23,6 +23,7 @@ import logging
 import re
 import uuid
 from array import array
+from collections.abc import Awaitable, Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -154,25 +155,30 @@ class Node:
     async def open(self, timeout: float) -> None:
         """Files, VFS, leases, channel and tab lock; all or nothing."""
         from ..browser.channel import Channel
-        from ..browser.files import DatabaseFiles
+        from ..browser.files import DatabaseFiles, look
         from ..browser.host import vfs_functions
         from ..browser.turns import Turns
 
         *folder, name = check_name(self.name)
         with contextlib.ExitStack() as undo:
+            looking = look([FOLDER, *folder])
             self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
             undo.callback(self._tab_lock.release)
-            self._files_lock = await self._share_files(timeout)
+            self._files_lock = self.locks.request(files_lock(self.name), exclusive=False)
             undo.push(lambda error, *_: self._files_lock.release() if error else None)
-            self.files = await DatabaseFiles.find([FOLDER, *folder], name)
-            if self.files.shared and not self.files.is_open:
-                await self.files.open(timeout)
-            undo.callback(self.files.close)
-
+            # While the browser looks for all three:
             self._control = apsw.Connection(":memory:")
             undo.callback(self._control.close, True)
             load_extension(self._control)
             self._control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", vfs_functions())
+
+            await self._tab_lock.granted
+            tabs = self._ask_tabs()
+            await self._share_files(timeout)
+            self.files = await DatabaseFiles.find(looking, name)
+            if self.files.shared and not self.files.is_open:
+                await self.files.open(timeout)
+            undo.callback(self.files.close)
             self._control.execute(
                 "SELECT holdfast_vfs_add(?, ?, ?, ?)", (self.name, *self.files.numbers)
             )
@@ -194,26 +200,20 @@ class Node:
             undo.callback(self.presence.close)
             self._channel = Channel(f"holdfast:{self.name}", self._heard)
             undo.callback(self._channel.close)
-            await self._tab_lock.granted
-            await self._check_versions()
+            self._check_versions(self._ids(await tabs))
             self._channel.post(f"hello {self.tab}")
             self.is_open = True
             self._undo = undo.pop_all()
 
-    async def _share_files(self, timeout: float) -> WebLock:
-        lock = self.locks.request(files_lock(self.name), exclusive=False)
+    async def _share_files(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                await lock.granted
-        except BaseException as error:
-            lock.release()
-            if isinstance(error, TimeoutError):
-                raise DatabaseBusyError(
-                    f"{self.name!r} is being imported or deleted, or somebody waits to do so, for "
-                    f"longer than {timeout:g} s; try again"
-                ) from None
-            raise
-        return lock
+                await self._files_lock.granted
+        except TimeoutError:
+            raise DatabaseBusyError(
+                f"{self.name!r} is being imported or deleted, or somebody waits to do so, for "
+                f"longer than {timeout:g} s; try again"
+            ) from None
 
     async def close(self) -> None:
         """Give back what `open` took, in the reverse order."""
@@ -237,19 +237,24 @@ class Node:
 
     async def tabs(self) -> list[str]:
         """The ids of the tabs that have the database open."""
+        return self._ids(await self._ask_tabs())
+
+    def _ask_tabs(self) -> Awaitable[Iterable[str]]:
         from ..browser.locks import held
 
-        start = self.tab_lock_prefix
-        found = [name.removeprefix(start) for name in await held(start)]
+        return held(self.tab_lock_prefix)
+
+    def _ids(self, locks: Iterable[str]) -> list[str]:
+        found = [name.removeprefix(self.tab_lock_prefix) for name in locks]
         # What is no id is a lock of another database, whose name goes on like ours.
         return [tab for tab in found if _TAB.fullmatch(tab)]
 
-    async def _check_versions(self) -> None:
+    def _check_versions(self, tabs: list[str]) -> None:
         """StorageUnavailableError: a page with another version of this package has it open.
 
-        Asked while this tab's own lock is held, so the later of two sees the earlier.
+        tabs: asked for while this tab's own lock was held, so the later of two sees the earlier.
         """
-        others = {tab.partition("-")[0] for tab in await self.tabs()} - {str(PROTOCOL)}
+        others = {tab.partition("-")[0] for tab in tabs} - {str(PROTOCOL)}
         if others:
             raise StorageUnavailableError(
                 f"{self.name!r} is open in a page with another version of holdfast (its protocol "

@@ -192,9 +192,9 @@ class _OpfsScratch(Scratch):
 
 @asynccontextmanager
 async def _opened(folder: list[str], name: str) -> AsyncIterator[DatabaseFiles]:
-    from ..browser.files import DatabaseFiles
+    from ..browser.files import DatabaseFiles, look
 
-    files = await DatabaseFiles.find(folder, name, share=False)
+    files = await DatabaseFiles.find(look(folder), name, share=False)
     await files.open(HANDLES_TIMEOUT)
     try:
         yield files

@@ -267,6 +267,9 @@ class Host:
 
     # -- files -------------------------------------------------------------------------------------
 
+    def look(self, path: list[str]) -> list[str]:
+        return path
+
     @promise
     async def nameFiles(self, path: list[str], names: list[str]) -> JsProxy:
         tab = self._tab
