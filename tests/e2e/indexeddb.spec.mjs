@@ -97,8 +97,7 @@ test("a shared worker that dies in the middle of a commit loses nothing", async 
   // Each transaction is two rows on many pages; \`told\` is how many were acknowledged.
   await tab.run(`
 import asyncio, holdfast
-from js import BroadcastChannel, Object
-from pyodide.ffi import to_js
+from js import BroadcastChannel
 weaken = BroadcastChannel.new("weaken")
 told = 0
 async def until_it_dies(n):
@@ -109,7 +108,7 @@ async def until_it_dies(n):
         assert found in (told * 2, told * 2 + 2), (found, told)
         assert await db.fetch_value("PRAGMA integrity_check") == "ok"
         told = found // 2
-        weaken.postMessage(to_js({"ends": n}, dict_converter=Object.fromEntries))
+        weaken.postMessage(n)
         while True:
             async with db.write_transaction() as tx:
                 await tx.execute("INSERT INTO t VALUES(randomblob(9000)), (randomblob(9000))")

@@ -1,17 +1,17 @@
 // A worker without synchronous access to files; and one that ends, or hangs, where a test chooses:
 //
 //   const weaken = new BroadcastChannel("weaken");
-//   weaken.postMessage({ ends: n })             // at the n-th put to IndexedDB from now on
-//   weaken.postMessage({ hangs: n, at: "put" })     // the same, busy for ever; it says "hanging"
-//   weaken.postMessage({ hangs: n, at: "commit" })  // when the n-th commit has been asked for
+//   weaken.postMessage(n)                           // it ends at the n-th put to IndexedDB from now on
+//   weaken.postMessage({ hangs: n, at: "put" })     // it hangs there, busy, and says "hanging"
+//   weaken.postMessage({ hangs: n, at: "commit" })  // it hangs when the n-th commit was asked for
 delete globalThis.FileSystemFileHandle?.prototype.createSyncAccessHandle;
 
 let left = { put: Infinity, commit: Infinity };
 let hangs = false;
 const weaken = new BroadcastChannel("weaken");
-weaken.onmessage = ({ data: { ends, hangs: n, at = "put" } }) => {
-  hangs = n !== undefined;
-  left = { put: Infinity, commit: Infinity, [at]: n ?? ends };
+weaken.onmessage = ({ data }) => {
+  hangs = typeof data === "object";
+  left = { put: Infinity, commit: Infinity, [data.at ?? "put"]: data.hangs ?? data };
 };
 
 function weak(at) {
