@@ -1,4 +1,7 @@
 // How the worker of a page gets its Python: started once, and from an image of that afterwards.
+import { readFileSync } from "node:fs";
+import { openPage } from "./javascript.mjs";
+import { wheelUrl } from "./tab.mjs";
 import { expect, test } from "./tabs.mjs";
 
 const open = `
@@ -18,12 +21,13 @@ const images = (tab) =>
     return sizes;
   });
 
-/** Whether the worker of a tab began with an image; workers are not to be asked in Firefox. */
-const began = async (tab) => {
-  const [worker] = tab.page.workers();
-  const marks = await worker.evaluate(() => performance.getEntriesByType("mark").map((m) => m.name));
-  return marks.find((name) => name.startsWith("holdfast: python"));
+/** What the worker of a page says of its start; workers are not to be asked in Firefox. */
+const marks = async (page) => {
+  const [worker] = page.workers();
+  return worker.evaluate(() => performance.getEntriesByType("mark").map((m) => m.name));
 };
+const began = async (tab) =>
+  (await marks(tab.page)).find((name) => name.startsWith("holdfast: python"));
 
 test("an image of Python is kept, used, and made anew when it is of no use", async ({
   openTab,
@@ -51,4 +55,73 @@ test("an image of Python is kept, used, and made anew when it is of no use", asy
   expect(await third.run(open)).toBe(before + 2);
   if (browserName === "chromium") expect(await began(third)).toBe("holdfast: python started");
   expect(await images(third)).not.toContainEqual([url, size >> 1]);
+});
+
+test("packages are kept for pages without Python, and installed anew when they are others", async ({
+  context,
+  browserName,
+}) => {
+  test.slow(); // many starts of Python
+  const kept = (page) =>
+    page.evaluate(async () => {
+      const cache = await caches.open("holdfast-packages");
+      const found = [];
+      for (const { url } of await cache.keys()) {
+        found.push([url, (await (await cache.match(url)).arrayBuffer()).byteLength]);
+      }
+      return found;
+    });
+  /** A page that has written a row; whether its packages were put there, or installed. */
+  const visit = async (how, more) => {
+    const page = await openPage(context, "packages.db", more);
+    await page.evaluate(() => db.execute("INSERT INTO notes(text) VALUES('a visit')"));
+    if (browserName === "chromium") expect(await marks(page)).toContain(`holdfast: packages ${how}`);
+    return page;
+  };
+  const empty = await context.newPage();
+  await empty.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/empty.html`);
+  await empty.evaluate(() => caches.delete("holdfast-packages"));
+  const installing = await visit("installed");
+  await expect.poll(() => kept(installing), { timeout: 60_000 }).toHaveLength(1);
+  const [[url, size]] = await kept(installing);
+  const put = await visit("put");
+  // Whole, with the sources: a traceback has their lines.
+  const error = await put.evaluate(() => failure(() => db.execute("SELEKT")));
+  expect(error.traceback).toContain("return await function(*args)");
+
+  // Cut off, or no longer what it was.
+  for (const damage of ["half", "a bit"]) {
+    await put.evaluate(
+      async ([url, damage]) => {
+        const cache = await caches.open("holdfast-packages");
+        window.good ??= await cache.match(url);
+        const data = new Uint8Array(await good.clone().arrayBuffer());
+        data[data.length >> 2] ^= 1;
+        const worse = damage === "half" ? data.slice(0, data.length / 2) : data;
+        await cache.put(url, new Response(worse, { headers: good.headers }));
+      },
+      [url, damage],
+    );
+    const page = await visit("installed");
+    expect(await kept(page)).toEqual([]);
+    await page.close();
+  }
+  await put.evaluate(async (url) => (await caches.open("holdfast-packages")).put(url, good), url);
+
+  // Another wheel at the same address: one byte of comment more.
+  const folder = process.env.HOLDFAST_PYODIDE ?? ".build/pyodide";
+  const wheel = readFileSync(`${folder}/${wheelUrl().split("/").at(-1)}`);
+  wheel.writeUInt16LE(1, wheel.length - 2);
+  await context.route(wheelUrl(), (route) =>
+    route.fulfill({ body: Buffer.concat([wheel, Buffer.from("!")]), contentType: "application/zip" }),
+  );
+  if (browserName === "chromium") await (await visit("installed")).close();
+  await context.unroute(wheelUrl());
+
+  // A version is as good as a wheel; a name alone may be something else each time.
+  const exact = { packages: undefined };
+  const page = await visit("installed", exact);
+  await expect.poll(() => kept(page), { timeout: 60_000 }).not.toEqual([[url, size]]);
+  await visit("put", exact);
+  await visit("installed", { packages: ["holdfast"] });
 });

@@ -68,7 +68,9 @@ function startOptions(options) {
     script: new URL(worker, location.href).href,
     pyodide: { indexURL: new URL(folder.endsWith("/") ? folder : `${folder}/`, location.href).href },
     // Of the version that this module is of; another one would be refused.
-    packages: packages ? [...packages] : [`holdfast==${globalThis.holdfastHost.version}`],
+    packages: [...(packages ?? [`holdfast==${globalThis.holdfastHost.version}`])].map((name) =>
+      name.endsWith(".whl") ? new URL(name, location.href).href : name,
+    ),
   };
 }
 

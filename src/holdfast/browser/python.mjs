@@ -1,4 +1,6 @@
 // The start of Python in a worker that has databases, with what these need. Part of holdfast.mjs.
+import { KEEP_AFTER, keepOne } from "./keeping.mjs";
+import { findKept, install, putFiles } from "./packages.mjs";
 
 /**
  * A Pyodide that has holdfast.
@@ -8,25 +10,18 @@
  *           { files }, for its site-packages: of each the name in there and the bytes
  */
 export async function loadPython(options, source) {
-  const pyodide = await startPython(options);
-  const { packages, files } = await source;
-  if (packages) {
-    await pyodide.loadPackage("micropip");
-    await pyodide.pyimport("micropip").install(packages);
-  } else {
-    putFiles(pyodide, files);
-  }
+  const find = async ({ packages, files }) => ({
+    packages,
+    ...(packages ? await findKept(options, packages) : { files }),
+  });
+  const [pyodide, { packages, files, key }] = await Promise.all([
+    startPython(options),
+    Promise.resolve(source).then(find),
+  ]);
+  if (files) putFiles(pyodide, files);
+  else await install(pyodide, packages, key);
+  performance.mark(`holdfast: packages ${files ? "put" : "installed"}`);
   return pyodide;
-}
-
-function putFiles({ FS, pyimport }, files) {
-  const packages = pyimport("sysconfig").get_path("purelib");
-  for (const [name, bytes] of files) {
-    const path = `${packages}/${name}`;
-    FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
-    FS.writeFile(path, bytes);
-  }
-  pyimport("importlib").invalidate_caches();
 }
 
 // -- an image of Python --------------------------------------------------------------------------
@@ -45,9 +40,6 @@ import importlib.metadata, importlib.resources, inspect, json, logging, marshal,
 import types, typing, uuid, zipfile
 import pyodide.code, pyodide.ffi, pyodide.webloop
 `;
-
-// Packing an image takes a second of this worker's time: not while its first rows are waited for.
-const KEEP_AFTER = 5_000; // milliseconds
 
 async function startPython(options) {
   const module = new URL("pyodide.mjs", options.indexURL).href;
@@ -76,21 +68,10 @@ async function startPython(options) {
   if (images) {
     pyodide.runPython(IMPORTS);
     const memory = pyodide.makeMemorySnapshot();
-    setTimeout(() => keepImage(images, key, memory), KEEP_AFTER);
+    setTimeout(() => keepOne(IMAGES, key, () => zipped(memory)), KEEP_AFTER);
   }
   return pyodide;
 }
 
-// Of all tabs that start at once one is enough; those of other versions are of no use any more.
-async function keepImage(images, key, memory) {
-  try {
-    await navigator.locks.request(IMAGES, { ifAvailable: true }, async (lock) => {
-      if (!lock || (await images.match(key))) return;
-      for (const { url } of await images.keys()) await images.delete(url);
-      const packed = new Blob([memory]).stream().pipeThrough(new CompressionStream("gzip"));
-      await images.put(key, new Response(packed));
-    });
-  } catch (error) {
-    console.debug("holdfast: the image of Python was not kept:", error); // no space, most likely
-  }
-}
+const zipped = (memory) =>
+  new Response(new Blob([memory]).stream().pipeThrough(new CompressionStream("gzip")));
