@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { launchPlain } from "./plain-chromium.mjs";
 import { alive, browserProcess, busyProcess } from "./processes.mjs";
 import { Tab } from "./tab.mjs";
 
@@ -47,8 +48,12 @@ export class Browser {
   #open = []; // tabs of the test that runs
   #idle = []; // tabs of earlier tests, tidied up
 
-  constructor(name, { ignoreMode }) {
+  #plain;
+
+  // plain: where a page can be hidden, frozen and gone back to; see plain-chromium.mjs.
+  constructor(name, { ignoreMode = false, plain = false } = {}) {
     this.#kind = kinds[name];
+    this.#plain = plain && name === "chromium";
     this.ignoreMode = ignoreMode;
     this.profile = mkdtempSync(join(tmpdir(), "holdfast-e2e-"));
   }
@@ -62,6 +67,11 @@ export class Browser {
   // Persistent: in a private profile each OPFS call crosses processes, 100 times slower.
   async #launch() {
     const executable = executablePath(this.#kind);
+    if (this.#plain) {
+      this.#plain = await launchPlain(executable, this.profile);
+      this.context = this.#plain.context;
+      return;
+    }
     this.context = await this.#kind.type.launchPersistentContext(this.profile, {
       executablePath: this.#kind.wrapper ?? executable,
       env: { ...process.env, HOLDFAST_FIREFOX: executable },
@@ -141,7 +151,7 @@ export class Browser {
   /** A stopped renderer would keep the browser from closing. */
   async close() {
     for (const tab of this.#open) tab.resume();
-    await this.context.close();
+    await (this.#plain || this.context).close();
     rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }

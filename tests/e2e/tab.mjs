@@ -116,6 +116,11 @@ export class Tab {
   /** Loads the page anew, in whatever it is doing. */
   async reload() {
     await this.page.reload();
+    await this.reloaded();
+  }
+
+  /** After its page was loaded anew: Python, as in one that was opened. */
+  async reloaded() {
     await this.page.waitForFunction(() => window.tab);
     await this.#load();
   }

@@ -157,7 +157,10 @@ class OwnWorker {
 
 /** Calls `callback` whenever the page is hidden, frozen or left; gives what ends that. */
 function onHide(callback) {
-  const heard = () => document.visibilityState === "hidden" && callback();
+  const heard = ({ type }) => {
+    // Of a page that is left, browsers say either first: that it goes, or that it is hidden.
+    if (type !== "visibilitychange" || document.visibilityState === "hidden") callback();
+  };
   const events = [
     [document, "visibilitychange"],
     [document, "freeze"],

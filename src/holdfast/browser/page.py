@@ -149,8 +149,9 @@ class Hiding:
     """Calls `callback` whenever the page is hidden, frozen or left."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
-        def heard(_event: Any) -> None:
-            if js.document.visibilityState == "hidden":
+        def heard(event: Any) -> None:
+            # Of a page that is left, browsers say either first: that it goes, or that it is hidden.
+            if event.type != "visibilitychange" or js.document.visibilityState == "hidden":
                 callback()
 
         self._proxy = create_proxy(heard)

@@ -1,0 +1,254 @@
+// A page that is hidden, frozen, left and come back to: what becomes of its leases, and that it
+// misses nothing. Firefox freezes no page.
+import { Browser } from "./browser.mjs";
+import { wheelUrl } from "./tab.mjs";
+import { expect, test as base } from "./tabs.mjs";
+
+const test = base.extend({
+  tabBrowser: async ({ browserName }, use) => {
+    const browser = await Browser.launch(browserName, { plain: true });
+    await use(browser);
+    await browser.close();
+  },
+});
+
+// In this page's worker, which gets this page's holdfast, a lease is kept until somebody says that
+// the page rests.
+const KEEP = `
+from importlib.resources import files
+def replace(name, old, new):
+    file = files("holdfast").joinpath(name)
+    text = file.read_text()
+    assert text.count(old) == 1, name
+    file.write_text(text.replace(old, new))
+replace("storage/leases.py", "IDLE = 0.1", "IDLE = 3600.0")
+replace("database.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
+`;
+
+const open = (timeout = 10) => `
+import asyncio, holdfast
+db = await holdfast.open("life.db", busy_timeout=${timeout})
+await db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+await db.execute("CREATE TABLE IF NOT EXISTS unwatched(x)")
+async def outcome(awaitable):
+    try:
+        await awaitable
+    except holdfast.DatabaseBusyError:
+        return "busy"
+    return "done"
+`;
+
+const follow = `
+async def on_change(ctx):
+    for row in await ctx.with_extracted_diff("SELECT x FROM DIFF"):
+        emit(row["x"])
+tracker = await db.triggers.track_table_diff("t", on_change, throttle=0)
+`;
+
+const insert = (x) => `await outcome(db.execute("INSERT INTO t VALUES(?)", ("${x}",)))`;
+const rows = `[row["x"] for row in await db.fetch_all("SELECT x FROM t ORDER BY rowid")]`;
+
+// So many transactions of others, none of which waits.
+const insertMany = `[await outcome(db.execute("INSERT INTO t VALUES(?)", (f"b{n}",))) for n in range(5)]`;
+const many = [0, 1, 2, 3, 4].map((n) => `b${n}`);
+
+/** Freezes a page that is hidden, or lets it go on. */
+async function setLife(page, state) {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Page.setWebLifecycleState", { state });
+  await session.detach();
+}
+
+const isNow = (page, state) =>
+  page.waitForFunction((state) => document.visibilityState === state, state, { polling: 20 });
+
+/** In front of all others. */
+async function show(page) {
+  await page.bringToFront();
+  await isNow(page, "visible");
+}
+
+/** Another page in front of this one, in the same window; a stranger, or both pause while it starts. */
+async function hide(page) {
+  await isNow(page, "visible");
+  const other = page.context().waitForEvent("page");
+  await page.evaluate(() => void window.open("empty.html", "_blank", "noopener"));
+  await isNow(page, "hidden");
+  return other;
+}
+
+// The lease that would keep others from writing: where handles are exclusive, that to read. (The one
+// to read beside others is taken for a moment after each commit, to see that the files are there.)
+const blocking = (browserName) => `holdfast:life.db:${browserName === "chromium" ? "write" : "read"}`;
+const expectKept = (tab, lease) =>
+  expect.poll(async () => (await tab.leases()).filter((name) => name === lease), { intervals: [20] });
+// After this no handler runs that would take leases of its own.
+// More than once: tabs that write in turn keep nothing.
+const write = `[await outcome(db.execute("INSERT INTO unwatched VALUES(1)")) for _ in range(3)][-1]`;
+
+test("a page that is hidden or frozen keeps no lease, and misses nothing", async ({
+  openTab,
+  browserName,
+}) => {
+  const shared = browserName === "chromium";
+  const lease = blocking(browserName);
+  const a = await openTab({ thread: "page" });
+  await a.run(KEEP + open());
+  const b = await openTab();
+  await b.run(open(0.5));
+  await show(a.page);
+  await a.run(follow);
+
+  await test.step("hidden", async () => {
+    expect(await a.run(write)).toBe("done");
+    await expectKept(b, lease).toEqual([lease]);
+    const other = await hide(a.page);
+    await expectKept(b, lease).toEqual([]);
+    expect(await b.run(insertMany)).toEqual(many.map(() => "done"));
+    for (const x of many) expect(await a.event()).toBe(x);
+    await other.close();
+    await show(a.page);
+  });
+
+  await test.step("where a page that is left tells of that alone", async () => {
+    expect(await a.run(write)).toBe("done");
+    await expectKept(b, lease).toEqual([lease]);
+    await a.page.evaluate(() => {
+      dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
+    });
+    await expectKept(b, lease).toEqual([]);
+  });
+
+  if (shared) {
+    await test.step("frozen, after it wrote while it was hidden", async () => {
+      await hide(a.page);
+      expect(await a.run(write)).toBe("done");
+      await expectKept(b, lease).toEqual([lease]);
+      await setLife(a.page, "frozen");
+      await expectKept(b, lease).toEqual([]);
+      // Nothing of it runs any more, whatever the browser lets run.
+      await a.stop();
+      expect(await b.run(insertMany)).toEqual(many.map(() => "done"));
+      expect(a.events).toEqual([]);
+      a.resume();
+      await setLife(a.page, "active");
+      await show(a.page);
+      for (const x of many) expect(await a.event()).toBe(x);
+    });
+  }
+
+  expect(await a.run(insert("back"))).toBe("done");
+  expect(await a.event()).toBe("back");
+  expect(await b.run(rows)).toEqual(await a.run(rows));
+  expect(a.events).toEqual([]);
+});
+
+test("a transaction goes on however its page is hidden or frozen meanwhile", async ({
+  openTab,
+  browserName,
+}) => {
+  const shared = browserName === "chromium";
+  const lease = blocking(browserName);
+  const a = await openTab({ thread: "page" });
+  await a.run(KEEP + open());
+  const b = await openTab();
+  await b.run(open(0.2));
+  await show(a.page);
+  await a.run(`
+go_on = asyncio.Event()
+async def write():
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES('first')")
+        emit("inside")
+        await go_on.wait()
+        await tx.execute("INSERT INTO t VALUES('second')")
+    emit("committed")
+writing = asyncio.ensure_future(write())
+`);
+  await a.event((event) => event === "inside");
+  await hide(a.page);
+  if (shared) await setLife(a.page, "frozen");
+  expect(await b.run(insert("never"))).toBe("busy");
+  if (shared) {
+    expect(await b.run(rows)).toEqual([]);
+    await setLife(a.page, "active");
+    expect(await b.run(insert("never"))).toBe("busy");
+  }
+  // It is hidden still, and what it took is given back when it has ended.
+  await a.run(`go_on.set()`);
+  await a.event((event) => event === "committed");
+  await expectKept(b, lease).toEqual([]);
+  expect(await b.run(insert("b"))).toBe("done");
+  for (const tab of [a, b]) expect(await tab.run(rows)).toEqual(["first", "second", "b"]);
+});
+
+test("a page of JavaScript tells its worker that it is hidden, frozen or left", async ({
+  context,
+  browserName,
+}) => {
+  const page = await context.newPage();
+  await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/javascript.html`);
+  await page.evaluate(async (wheel) => {
+    window.told = [];
+    const { postMessage } = MessagePort.prototype;
+    MessagePort.prototype.postMessage = function (message, ...rest) {
+      if (message[0] === "tell") window.told.push(message.slice(1, 3));
+      return postMessage.call(this, message, ...rest);
+    };
+    const { open } = await import("/pyodide/holdfast.mjs");
+    window.db = await open("life.db", { pyodide: "/pyodide/", packages: [wheel] });
+  }, wheelUrl());
+  let times = 0;
+  const expectTold = async () => {
+    times += 1;
+    const told = Array.from({ length: times }, () => [0, "rest"]);
+    await expect.poll(() => page.evaluate(() => window.told), { intervals: [20] }).toEqual(told);
+  };
+  const other = await hide(page);
+  await expectTold();
+  if (browserName === "chromium") {
+    await setLife(page, "frozen");
+    await expectTold();
+    await setLife(page, "active");
+  }
+  await other.close();
+  await show(page);
+  await page.evaluate(() => void dispatchEvent(new PageTransitionEvent("pagehide")));
+  await expectTold();
+  expect(await page.evaluate(() => window.db.fetchValue("SELECT 1"))).toBe(1);
+});
+
+for (const thread of ["page", "worker"]) {
+  test(`a page that is left gives up what it has, and can be come back to (Python in the ${thread})`, async ({
+    openTab,
+  }) => {
+    const b = await openTab();
+    const a = await openTab({ thread });
+    for (const tab of [a, b]) await tab.run(open() + follow);
+    await show(a.page);
+    expect(await a.run(insert("a"))).toBe("done");
+    await a.run(`
+async def write():
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES('lost')")
+        emit("inside")
+        await asyncio.Event().wait()
+writing = asyncio.ensure_future(write())
+`);
+    await a.event((event) => event === "inside");
+    await a.page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/empty.html`);
+    expect(await b.run(insert("b"))).toBe("done");
+    await expect
+      .poll(() => b.run(`[each.held for each in await db.triggers.tracked()]`), { intervals: [20] })
+      .toEqual([true]);
+    expect([await b.event(), await b.event()]).toEqual(["a", "b"]);
+
+    await a.page.goBack();
+    await a.reloaded();
+    await a.run(open() + follow);
+    expect(await b.run(insert("again"))).toBe("done");
+    expect(await a.event((event) => event === "again")).toBeTruthy();
+    for (const tab of [a, b]) expect(await tab.run(rows)).toEqual(["a", "b", "again"]);
+    expect(await a.run(`await db.fetch_value("PRAGMA integrity_check")`)).toBe("ok");
+  });
+}
