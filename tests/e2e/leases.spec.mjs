@@ -116,3 +116,50 @@ for _ in range(6):
   await a.run(insert("a"));
   expect(await a.run(`(await db.status()).wal_frames`)).toBeLessThan(500);
 });
+
+test("the last tab that leaves empties the WAL; none that leaves before, nor inside another's work", async ({
+  openTab,
+}) => {
+  const a = await openTab();
+  const b = await openTab();
+  for (const tab of [a, b]) await tab.run(open);
+  const bytes = () =>
+    a.page.evaluate(async () => {
+      const root = await navigator.storage.getDirectory();
+      const file = await (await root.getDirectoryHandle("holdfast")).getFileHandle("leases.db-wal");
+      return (await file.getFile()).size;
+    });
+  const many = `
+async with db.write_transaction() as tx:
+    await tx.execute_many("INSERT INTO t(who) VALUES(?)", [("a" * 3000,)] * 400)
+`;
+  const count = `await db.fetch_value("SELECT count(*) FROM t")`;
+  const frames = `(await db.status()).wal_frames`;
+  await a.run(many);
+  await b.run(`
+go_on = asyncio.Event()
+async def write():
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t(who) VALUES('b')")
+        emit("inside")
+        await go_on.wait()
+writing = asyncio.ensure_future(write())
+`);
+  await b.event();
+  await a.run(`await db.close()`);
+  expect(await b.run(`go_on.set()\nawait writing\n${frames}`)).toBeGreaterThan(300);
+
+  // One that opens it meanwhile, and one that leaves without a word.
+  await a.run(open);
+  const c = await openTab({ own: true });
+  await c.run(open);
+  await b.run(`await db.close()`);
+  await c.terminateWorker();
+  expect(await a.run(count)).toBe(401);
+  expect(await a.run(frames)).toBeGreaterThan(300);
+  await a.run(`await db.close()`);
+  await expect.poll(bytes, { intervals: [20] }).toBe(0);
+  await b.run(open);
+  expect([await b.run(count), await b.run(frames)]).toEqual([401, 0]);
+  expect(await b.run(`await db.fetch_value("PRAGMA integrity_check")`)).toBe("ok");
+});

@@ -22,6 +22,7 @@ def replace(name, old, new):
     assert text.count(old) == 1, name
     file.write_text(text.replace(old, new))
 replace("storage/leases.py", "IDLE = 0.1", "IDLE = 3600.0")
+replace("storage/leases.py", "SLICE = 0.02", "SLICE = 3600.0")
 replace("database.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
 `;
 

@@ -371,7 +371,8 @@ class Node:
 
     async def tidy(self, connection: Connection) -> None:
         """It is about to be closed here: leave a short WAL, if nobody else has it open."""
-        if self.frames < CHECKPOINT_AT_CLOSE or self._peers:
+        # Of `frames`, those of the last transaction of its own are missing.
+        if self._peers or self.status("frames") < CHECKPOINT_AT_CLOSE:
             return
         try:
             self.presence.check()
