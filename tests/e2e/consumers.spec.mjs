@@ -121,6 +121,76 @@ async with db.write_transaction() as tx:
   });
 }
 
+test("consumers on a page's main thread that fail, are slow or are cancelled lose nothing", async ({
+  openTab,
+  onPage,
+}) => {
+  test.skip(!onPage.thread, "there are none here");
+  const a = await openTab(onPage);
+  const b = await openTab();
+  for (const tab of [a, b]) await tab.run(open);
+  await a.run(`
+failures = [RuntimeError("the first"), RuntimeError("the second")]
+effects, told = [], []
+async def handler(ctx):
+    rows = await ctx.with_diff("SELECT id FROM DIFF")
+    await asyncio.sleep(0.02)
+    await ctx.transaction.execute("DELETE FROM t WHERE k = -1")
+    if failures:
+        raise failures[0]
+    effects.extend(int(row["id"]) for row in rows)
+async def on_error(error):
+    told.append(error is failures.pop(0))
+tracker = await db.triggers.track_table_diff("t", handler, throttle=0, on_error=on_error)
+
+seen = []
+async def stream(first):
+    async for batch in db.triggers.diffs("t", throttle=0):
+        if first:
+            await asyncio.Event().wait()
+        seen.extend(int(one.id) for one in batch)
+`);
+  await a.run(`
+cancelled = asyncio.ensure_future(stream(True))
+async def stopped():
+    async with db.write_transaction() as tx:
+        await tx.execute("INSERT INTO t VALUES(-1, 'never')")
+        emit("inside")
+        await asyncio.Event().wait()
+writing = asyncio.ensure_future(stopped())
+`);
+  await a.event();
+  // It waits for the page's transaction, which is taken back.
+  const wrote = b.run(`
+for k in range(40):
+    await db.execute("INSERT INTO t VALUES(?, 'b')", (k,))
+`);
+  await a.run(`
+writing.cancel()
+await asyncio.wait({writing})
+cancelled.cancel()
+await asyncio.wait({cancelled})
+following = asyncio.ensure_future(stream(False))
+`);
+  await wrote;
+  await expect.poll(() => a.run(`effects`), { intervals: [50] }).toEqual([...Array(40).keys()]);
+  expect(await a.run(`told`)).toEqual([true, true]);
+  // The stream began somewhere among them: it has the rest, each once.
+  await b.run(`await db.execute("INSERT INTO t VALUES(40, 'last')")`);
+  await expect.poll(() => a.run(`seen[-1:]`), { intervals: [50] }).toEqual([40]);
+  const seen = await a.run(`seen`);
+  expect(seen).toEqual([...Array(41).keys()].slice(41 - seen.length));
+  expect(await b.run(`sum(each.held for each in await db.triggers.tracked())`)).toBe(2);
+  await a.run(`
+await tracker.stop()
+following.cancel()
+await asyncio.wait({following})
+None
+`);
+  expect(await b.run(`len(await db.triggers.tracked())`)).toBe(0);
+  expect(await b.run(`await db.fetch_value("SELECT count(*) FROM t")`)).toBe(41);
+});
+
 const sources = {
   consumers: readFileSync("tests/unit/faults/consumers.py", "utf8"),
   mortal: readFileSync("tests/e2e/pages/mortal.py", "utf8"),

@@ -59,13 +59,15 @@ function check(found, dead) {
   expect(found.rounds).toBe(found.last);
 }
 
-for (const [how, kill] of [
-  ["worker", (tab) => tab.terminateWorker()],
-  ["renderer", (tab) => tab.killRenderer()],
+for (const [how, kill, options] of [
+  ["worker of a writing tab", (tab) => tab.terminateWorker(), {}],
+  ["renderer of a writing tab", (tab) => tab.killRenderer(), {}],
+  ["worker that a writing page started", (tab) => tab.terminateWorker(), { thread: "page" }],
 ]) {
-  test(`killing the ${how} of a writing tab loses nothing acknowledged`, async ({ openTab }) => {
+  test(`killing the ${how} loses nothing acknowledged`, async ({ openTab, onPage }) => {
+    test.skip(options.thread === "page" && !onPage.thread, "there are none here");
     const a = await openTab();
-    const b = await openTab();
+    const b = await openTab(options);
     await a.run(open);
     await b.run(open);
 
@@ -108,8 +110,11 @@ test.describe("the browser", () => {
   });
 });
 
-test("no update is lost between tabs that count", async ({ openTab }) => {
-  const tabs = [await openTab(), await openTab(), await openTab()];
+test("no update is lost between tabs that count, wherever their Python runs", async ({
+  openTab,
+  onPage,
+}) => {
+  const tabs = [await openTab(), await openTab(), await openTab(onPage)];
   for (const tab of tabs) await tab.run(open);
   await tabs[0].run(`await db.execute("INSERT INTO t(id, round) VALUES(1, 0)")`);
   await Promise.all(

@@ -155,6 +155,9 @@ writing = asyncio.ensure_future(write())
   await c.run(open);
   await b.run(`await db.close()`);
   await c.terminateWorker();
+  await expect
+    .poll(() => a.run(`len(db._storage.node._peers)`), { intervals: [20] })
+    .toBe(0);
   expect(await a.run(count)).toBe(401);
   expect(await a.run(frames)).toBeGreaterThan(300);
   await a.run(`await db.close()`);

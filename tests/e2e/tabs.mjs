@@ -55,6 +55,14 @@ export const test = base.extend({
   },
 
   /**
+   * Options of a tab with Python on its page's main thread. Nobody reaches into the worker that it
+   * starts, to make that ignore modes: where the others do, it is a tab like them.
+   */
+  onPage: async ({ handles }, use) => {
+    await use(handles ? {} : { thread: "page" });
+  },
+
+  /**
    * Opens a tab of the test's browser, ready to import holdfast. Options: `own` for one that no
    * other test uses, before or after; `folder` "strict" for a page under a strict policy,
    * `classic` for a classic worker, `scripts` that it loads first; `thread` "page" for Python on

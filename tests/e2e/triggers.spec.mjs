@@ -118,16 +118,15 @@ for (const [how, kill] of [
 ]) {
   test(`P12, B11: a tab's triggers are reclaimed when ${how}, and the others' live on`, async ({
     openTab,
+    onPage,
   }) => {
     const a = await openTab();
     const b = await openTab();
-    await a.run(open);
-    await b.run(open);
-    await a.run(track());
-    await b.run(track());
-    expect(await a.run(leftovers)).toEqual({ records: 2, held: 2, destinations: 2, triggers: 2 });
+    const c = await openTab(onPage);
+    for (const tab of [a, b, c]) await tab.run(open + track());
+    expect(await a.run(leftovers)).toEqual({ records: 3, held: 3, destinations: 3, triggers: 3 });
 
-    await kill(b);
+    await Promise.all([kill(b), kill(c)]);
     // The survivor sees the lock go: nobody has to open the database anew.
     await expect.poll(() => a.run(leftovers), { intervals: [20] }).toEqual(one);
     await a.run(insert("after"));
@@ -146,24 +145,30 @@ test("P10: orphans are gone when the next tab has opened the database", async ({
   expect(await b.run(leftovers)).toEqual(none);
 });
 
-test("P10: a stopped tab is not taken for a dead one", async ({ openTab }) => {
-  const a = await openTab();
-  const b = await openTab();
-  await a.run(open);
-  await b.run(open);
-  await b.run(track());
-  // Idle leases are given up, so that what is stopped holds nothing but its tab and its trigger.
-  await expect.poll(() => a.leases(), { intervals: [50] }).toEqual([]);
-  await b.stop();
+for (const thread of ["worker", "page"]) {
+  test(`P10: a stopped tab is not taken for a dead one (Python in the ${thread})`, async ({
+    openTab,
+    onPage,
+  }) => {
+    test.skip(thread === "page" && !onPage.thread, "there are none here");
+    const a = await openTab();
+    const b = await openTab(thread === "page" ? onPage : {});
+    await a.run(open);
+    await b.run(open);
+    await b.run(track());
+    // Idle leases are given up, so that what is stopped holds nothing but its tab and its trigger.
+    await expect.poll(() => a.leases(), { intervals: [50] }).toEqual([]);
+    await b.stop();
 
-  await a.run(insert("while it sleeps"));
-  expect(await a.run(`[each.id for each in await db.triggers.sweep()]`)).toEqual([]);
-  expect(await a.run(leftovers)).toEqual(one);
-  const c = await openTab();
-  await c.run(open);
-  expect(await c.run(leftovers)).toEqual(one);
+    await a.run(insert("while it sleeps"));
+    expect(await a.run(`[each.id for each in await db.triggers.sweep()]`)).toEqual([]);
+    expect(await a.run(leftovers)).toEqual(one);
+    const c = await openTab();
+    await c.run(open);
+    expect(await c.run(leftovers)).toEqual(one);
 
-  // It missed nothing.
-  b.resume();
-  expect(await b.event()).toMatchObject({ operation: "INSERT", id: "while it sleeps" });
-});
+    // It missed nothing.
+    b.resume();
+    expect(await b.event()).toMatchObject({ operation: "INSERT", id: "while it sleeps" });
+  });
+}

@@ -44,7 +44,11 @@ class FakeWebLocks:
                 self.mine = name not in locks.names
                 locks.names.add(name)
                 self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                self.granted.get_loop().call_soon(self.granted.set_result, self.mine)
+                self.granted.get_loop().call_soon(self._answer)
+
+            def _answer(self) -> None:
+                if not self.granted.done():  # whoever waited may have been cancelled
+                    self.granted.set_result(self.mine)
 
             def release(self) -> None:
                 # A browser hears of it when JavaScript's turn is over.
