@@ -16,7 +16,7 @@ import apsw
 from .announcements import Announcement, Announcements
 from .changes import TableChange, table_changes, watch_query
 from .connection import Connection
-from .errors import DatabaseClosedError, NestedTransactionError
+from .errors import DatabaseBusyError, DatabaseClosedError, NestedTransactionError
 from .exporting import OnProgress, export_chunks
 from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
@@ -273,8 +273,12 @@ class Database:
         while True:
             await asyncio.sleep(LOOKOUT)
             if self._announcements.wanted and not self._turn.locked():
-                async with self._turn:
-                    news = await self._storage.has_news()
+                try:
+                    async with self._turn:
+                        news = await self._storage.has_news()
+                except DatabaseBusyError as error:
+                    logger.debug("%r was not looked at, and will be later: %r", self, error)
+                    continue
                 heard, self._heard = self._heard, False
                 if news and not heard:
                     self._remote_commit(None, True)

@@ -156,31 +156,47 @@ test("a transaction goes on however its page is hidden or frozen meanwhile", asy
   await b.run(open(0.2));
   await show(a.page);
   await a.run(`
-go_on = asyncio.Event()
-async def write():
+async def write(first, second):
     async with db.write_transaction() as tx:
-        await tx.execute("INSERT INTO t VALUES('first')")
+        await tx.execute("INSERT INTO t VALUES(?)", (first,))
         emit("inside")
         await go_on.wait()
-        await tx.execute("INSERT INTO t VALUES('second')")
+        await tx.execute("INSERT INTO t VALUES(?)", (second,))
     emit("committed")
-writing = asyncio.ensure_future(write())
 `);
-  await a.event((event) => event === "inside");
-  await hide(a.page);
-  if (shared) await setLife(a.page, "frozen");
-  expect(await b.run(insert("never"))).toBe("busy");
-  if (shared) {
-    expect(await b.run(rows)).toEqual([]);
-    await setLife(a.page, "active");
+  const begin = async (first, second) => {
+    await a.run(`
+go_on = asyncio.Event()
+writing = asyncio.ensure_future(write("${first}", "${second}"))
+`);
+    expect(await a.event()).toBe("inside");
+  };
+  const end = async () => {
+    await a.run(`go_on.set()`);
+    expect(await a.event()).toBe("committed");
+  };
+
+  await test.step("what it took is given back when it has ended, though nobody asked", async () => {
+    await begin(1, 2);
+    await hide(a.page);
+    await expectKept(b, lease).toEqual([lease]);
+    await end();
+    await expectKept(b, lease).toEqual([]);
+  });
+
+  await test.step("until then others are told that it is busy", async () => {
+    await begin(3, 4);
+    if (shared) await setLife(a.page, "frozen");
     expect(await b.run(insert("never"))).toBe("busy");
-  }
-  // It is hidden still, and what it took is given back when it has ended.
-  await a.run(`go_on.set()`);
-  await a.event((event) => event === "committed");
-  await expectKept(b, lease).toEqual([]);
+    if (shared) {
+      expect(await b.run(rows)).toEqual(["1", "2"]);
+      await setLife(a.page, "active");
+      expect(await b.run(insert("never"))).toBe("busy");
+    }
+    await end();
+  });
   expect(await b.run(insert("b"))).toBe("done");
-  for (const tab of [a, b]) expect(await tab.run(rows)).toEqual(["first", "second", "b"]);
+  for (const tab of [a, b]) expect(await tab.run(rows)).toEqual(["1", "2", "3", "4", "b"]);
 });
 
 test("a page of JavaScript tells its worker that it is hidden, frozen or left", async ({
