@@ -564,6 +564,36 @@ async def test_an_exclusive_keeper_hands_over_at_once(world: World) -> None:
     assert (a.level, b.level) == (Level.NONE, Level.EXCLUSIVE)
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_a_wish_to_write_that_is_heard_while_waiting_is_not_forgotten(
+    world: World, exclusive: bool
+) -> None:
+    a, b, c = (world.tab(exclusive=exclusive) for _ in range(3))
+    await a.write(1)
+    waiting = [asyncio.ensure_future(tab.write(1)) for tab in (b, c)]
+    await asyncio.sleep(0.01)
+    a.leave_write()
+    async with asyncio.timeout(IDLE / 2):
+        await waiting[0]
+        b.leave_write()
+        await waiting[1]
+    c.leave_write()
+
+
+async def test_who_wrote_more_than_once_in_its_turn_asks_aloud(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    for _ in range(3):
+        await a.write(1)
+        a.leave_write()
+    await b.write(1)
+    b.leave_write()
+    a.written()
+    said = world.said
+    await a.write(1)
+    assert world.said == said + 1
+    a.leave_write()
+
+
 async def test_a_wish_that_is_heard_while_waiting_is_not_forgotten(world: World) -> None:
     a, b, c = (world.tab(exclusive=True) for _ in range(3))
     await a.read(1)

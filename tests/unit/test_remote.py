@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import sys
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -73,6 +74,22 @@ async def test_ends_of_different_versions_refuse_each_other(
     with pytest.raises(StorageUnavailableError, match="must come from the same release"):
         await connect(here)
     assert here.closed
+    await server.close("it is over")
+
+
+async def test_a_client_refuses_a_server_of_another_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though that one would have taken it."""
+
+    async def hello(self: Server, *mine: object) -> list[Any]:
+        return [serving.PROTOCOL, "9.9", sys.version]
+
+    monkeypatch.setattr(Server, "hello", hello)
+    here, there = pair()
+    server = Server(there)
+    with pytest.raises(StorageUnavailableError, match=r"the worker has holdfast 9\.9"):
+        await connect(here)
     await server.close("it is over")
 
 
@@ -227,6 +244,19 @@ async def test_what_was_begun_for_a_cancelled_task_is_given_back(
             assert turns > 3 and trigger.destination == "d"
 
 
+async def test_a_database_that_opened_for_a_cancelled_task_is_closed(
+    across: Across, client: Client, tmp_path: Path
+) -> None:
+    task = asyncio.create_task(client.open(str(tmp_path / "a.db")))
+    while not across.server._databases:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    # The answer is on its way.
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert across.server._databases == {}
+
+
 # -- deaths ----------------------------------------------------------------------------------------
 
 
@@ -320,6 +350,19 @@ async def test_a_page_that_hangs_keeps_nobody_from_writing(
         await handled.wait()
 
 
+async def test_a_transaction_of_a_server_that_is_gone_says_what_became_of_it(
+    across: Across, client: Client, db: Database
+) -> None:
+    told: list[str] = []
+    client.on_close(told.append)
+    with pytest.raises(DatabaseClosedError, match="was rolled back: died in a test"):
+        async with db.write_transaction() as tx:
+            await across.die("died in a test")
+            assert not tx.is_open
+            await tx.execute("INSERT INTO t VALUES(1, 1)")
+    assert told == ["died in a test"]
+
+
 # -- hold managers ---------------------------------------------------------------------------------
 
 
@@ -363,6 +406,10 @@ async def test_a_hold_manager_of_the_applications_is_asked(client: Client, tmp_p
 async def test_managers_of_holdfast_are_those_of_the_other_side(
     client: Client, tmp_path: Path
 ) -> None:
+    # Not asked across for each hold, as the application's are.
+    file = holdfast.FileTriggerHoldManager(tmp_path / "a.db")
+    assert client._plain_hold_manager(MemoryTriggerHoldManager()) == ["memory"]
+    assert client._plain_hold_manager(file) == ["file", str(file.folder)]
     for manager in (
         MemoryTriggerHoldManager(),
         holdfast.FileTriggerHoldManager(tmp_path / "a.db"),
