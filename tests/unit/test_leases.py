@@ -589,8 +589,10 @@ async def test_who_wrote_more_than_once_in_its_turn_asks_aloud(world: World) -> 
     b.leave_write()
     a.written()
     said = world.said
-    await a.write(1)
-    assert world.said == said + 1
+    writing = asyncio.ensure_future(a.write(1))
+    await asyncio.sleep(0)
+    assert world.said == said + 1, "at once"
+    await writing
     a.leave_write()
 
 
