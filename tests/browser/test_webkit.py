@@ -72,9 +72,18 @@ class Tab:
         self._driver = driver
         driver.switch_to.new_window("tab")
         self._handle = driver.current_window_handle
+        self._packages = [f"{address}/pyodide/{wheel}"]
         driver.get(f"{address}/e2e/tab.html?thread=page")
-        self._call({"load": {"packages": [f"{address}/pyodide/{wheel}"], "scripts": []}})
+        self._load()
+
+    def _load(self) -> None:
+        self._call({"load": {"packages": self._packages, "scripts": []}})
         self.run("import asyncio, holdfast")
+
+    def reload(self) -> None:
+        self._driver.switch_to.window(self._handle)
+        self._driver.refresh()
+        self._load()
 
     def run(self, python: str) -> Any:
         return self._call({"python": python})
@@ -174,6 +183,16 @@ while await db.fetch_value("SELECT count(*) FROM temp.sqlite_master WHERE type =
     third.run('await holdfast.import_database("copy.db", data)')
     assert third.run("await holdfast.databases()") == ["copy.db", "webkit.db"]
     assert third.run('await holdfast.delete_database("copy.db")') is True
+
+
+def test_the_worker_is_found_when_the_page_that_made_it_was_reloaded(tab: Open) -> None:
+    maker, other = tab(), tab()
+    for page in (maker, other):
+        page.run(opened())
+    maker.reload()
+    for page in (tab(), maker):
+        page.run(opened())
+    assert other.run("(await db.status()).tabs") == 3
 
 
 def test_a_worker_that_dies_in_a_commit_loses_nothing(tab: Open) -> None:

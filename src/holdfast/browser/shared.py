@@ -27,9 +27,9 @@ What browsers do (November 2026: Chromium 156, Firefox ESR 153, WebKitGTK 2.50):
                                                        Chromium   Firefox   WebKitGTK
     another page joins by a blob: URL it did not make     yes       yes        yes
     … when the page that made it is closed                yes       yes        yes
-    … when that was reloaded                              yes       yes        not tried
+    … when that was reloaded                              yes       yes        yes
     the worker lives on when its first page is closed     yes       yes        yes
-    a blob: URL whose page and worker are gone            error     error      not tried
+    a blob: URL whose page and worker are gone            error     error      error
     module scripts, import() of Pyodide, IndexedDB,
     Web Locks, BroadcastChannel in it                     yes       yes        yes
     createSyncAccessHandle in it                          no        no         no OPFS at all
