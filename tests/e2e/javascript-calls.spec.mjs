@@ -327,12 +327,15 @@ test("what is aborted is undone before its promise is rejected with the signal's
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) " +
         "SELECT count(*) FROM n";
       const order = [];
-      const first = db.fetchValue(long).then(() => order.push("answered"));
-      const controller = new AbortController();
-      const reading = ended(db.fetchValue(long, [], { signal: controller.signal }));
-      controller.abort(mine);
-      order.push(...(await reading));
-      await first;
+      // In a transaction, where the worker does one after the other at once.
+      await db.readTransaction(async (tx) => {
+        const first = tx.fetchValue(long).then(() => order.push("answered"));
+        const controller = new AbortController();
+        const reading = ended(tx.fetchValue(long, [], { signal: controller.signal }));
+        controller.abort(mine);
+        order.push(...(await reading));
+        await first;
+      });
       return order;
     });
     expect(found).toEqual(["aborted", "answered"]);
