@@ -148,7 +148,7 @@ test("a WAL that lost its end gives the transactions before that", async ({ open
   await tab.run(open);
   for (let n = 0; n < 10; n += 1) await tab.run(insert(2000));
   await tab.run(`await db.close()`);
-  await tab.run(change("failures.db-wal", `(bytes) => bytes.slice(0, bytes.length - 9000)`));
+  await tab.run(change("failures.db-wal", `(bytes) => bytes.slice(0, bytes.findLastIndex(Boolean) - 9000)`));
   await tab.run(open);
   const left = await tab.run(count);
   expect(left).toBeGreaterThan(0);

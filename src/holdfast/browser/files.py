@@ -18,7 +18,7 @@ ELSEWHERE = (
     'storage="auto" tries it there'
 )
 
-# A folder that JavaScript looks for.
+# A folder that JavaScript looks for: see `look`.
 Looking = Any
 
 

@@ -111,17 +111,17 @@ globalThis.holdfastHost ??= (() => {
     }
   }
 
-  // Begins to look for the folder `path` (an array), made where missing. Whoever waits for the
-  // promise hears of an error; if nobody does, it does not matter.
+  // Begins to look for the folder `path` (an array), made where missing; a function that gives the
+  // promise, for Python would make its error one of its own. If nobody asks, no error matters.
   function look(path) {
     const looking = folder(path, true);
     looking.catch(() => {});
-    return looking;
+    return () => looking;
   }
 
   // Numbers for `names` in a folder that `look` looks for; no handle is open yet.
   async function nameFiles(looking, names) {
-    const within = await looking;
+    const within = await looking();
     const create = (name) => within.getFileHandle(name, { create: true });
     const made = await Promise.all(names.map(create));
     return made.map((file) => {
@@ -141,7 +141,7 @@ globalThis.holdfastHost ??= (() => {
     } catch (error) {
       if (error.name !== "NoModificationAllowedError") throw error;
       // Somebody has them for himself, or had until a moment ago.
-      sharing ??= await canShareHandles(await looking);
+      sharing ??= await canShareHandles(await looking());
       return [files, sharing, false];
     }
     sharing ??= files.every((file) => handles[file].mode === "readwrite-unsafe");
