@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import apsw
 import apsw.speedtest as program
 
-from holdfast.browser.files import DatabaseFiles
+from holdfast.browser.files import DatabaseFiles, look
 from holdfast.browser.host import vfs_functions
 from holdfast.storage.node import load_extension
 
@@ -21,7 +21,7 @@ files = None
 async def set_up():
     """Nobody else has the database, so the lease is the exclusive one: checkpoints are measured."""
     global files
-    files = await DatabaseFiles.find(["bench"], NAME)
+    files = await DatabaseFiles.find(look(["bench"]), NAME)
     await files.open(5)
     connection = apsw.Connection(":memory:")
     load_extension(connection)

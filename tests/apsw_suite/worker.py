@@ -11,7 +11,7 @@ from pyodide.code import run_js
 from pyodide_js import FS
 from suite import DATABASES, SUFFIXES, add, run
 
-from holdfast.browser.files import DatabaseFiles
+from holdfast.browser.files import DatabaseFiles, look
 from holdfast.browser.host import vfs_functions
 from holdfast.storage.node import load_extension
 
@@ -28,7 +28,7 @@ async def set_up() -> None:
     load_extension(connection)
     connection.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", vfs_functions()).fetchall()
     for name in DATABASES:
-        found = await DatabaseFiles.find(["apsw-suite"], name.replace("/", "-"))
+        found = await DatabaseFiles.find(look(["apsw-suite"]), name.replace("/", "-"))
         await found.open(5)
         files.append(found)
         for suffix, number in zip(SUFFIXES, found.numbers, strict=True):
