@@ -128,7 +128,7 @@ test("consumers on a page's main thread that fail, are slow or are cancelled los
   test.skip(!onPage.thread, "there are none here");
   const a = await openTab(onPage);
   const b = await openTab();
-  for (const tab of [a, b]) await tab.run(open);
+  for (const tab of [a, b]) await tab.run(open(""));
   await a.run(`
 failures = [RuntimeError("the first"), RuntimeError("the second")]
 effects, told = [], []
