@@ -218,6 +218,8 @@ class TriggerManager:
                 async with transaction.savepoint():
                     made = await self._set_up(transaction, hold_id, destination, options)
                 transaction.on_rollback(made[0].finish)
+        except GeneratorExit:
+            raise  # ended with its event loop: nothing can be awaited any more
         except BaseException as error:
             try:
                 if made is not None and tx is not None and tx.committed:
