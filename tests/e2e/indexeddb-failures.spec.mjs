@@ -9,6 +9,7 @@ db = await holdfast.open("failures.db", storage="indexeddb")
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, pad BLOB)")
 `;
 const insert = (bytes) => `await db.execute("INSERT INTO t(pad) VALUES(randomblob(${bytes}))")`;
+const integrity = `await db.fetch_value("PRAGMA integrity_check")`;
 const count = `await db.fetch_value("SELECT count(*) FROM t")`;
 
 // What a statement raises, as text; "" for nothing.
@@ -24,6 +25,44 @@ error
 test.describe("in Chromium, which can take things away", () => {
   test.use({ ownBrowser: true });
   test.skip(({ browserName }) => browserName === "firefox", "these need the DevTools protocol");
+
+  test("at the quota a transaction and an import are undone, and with room again all goes on", async ({
+    openTab,
+    context,
+  }) => {
+    const a = await openTab(page);
+    const b = await openTab(page);
+    const devtools = await context.newCDPSession(a.page);
+    const origin = process.env.HOLDFAST_ORIGIN;
+    // Before there is any database: Chromium asks for what is left only now and then.
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 20_000_000 });
+    for (const tab of [a, b]) await tab.run(open);
+    const [kept, error] = await a.run(`
+kept, error = 0, None
+while error is None and kept < 1000:
+    try:
+        await db.execute_many("INSERT INTO t(pad) VALUES(randomblob(?))", [(100_000,)] * 10)
+        kept += 10
+    except holdfast.HoldfastError as raised:
+        error = f"{type(raised).__name__}: {raised}"
+[kept, error]`);
+    expect(error).toMatch(/^QuotaExceededError: .*failures\.db/);
+    for (const tab of [a, b]) expect(await tab.run(count)).toBe(kept);
+    expect(await b.run(integrity)).toBe("ok");
+    await b.run(`data = await db.export()`);
+    const import_ = `await holdfast.import_database("copy.db", data, storage="indexeddb")`;
+    expect(await b.run(raised(import_))).toMatch(/^QuotaExceededError: .*copy\.db/);
+    expect(await b.run(`await holdfast.databases("indexeddb")`)).toEqual(["failures.db"]);
+
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin });
+    await expect.poll(() => b.run(raised(import_)), { timeout: 60_000 }).toBe("");
+    await b.run(insert(1_000_000));
+    for (const tab of [a, b]) expect(await tab.run(count)).toBe(kept + 1);
+    for (const tab of [a, b]) await tab.run(`await db.close()`);
+    await a.run(open);
+    expect(await a.run(count)).toBe(kept + 1);
+    expect(await a.run(integrity)).toBe("ok");
+  });
 
   test("site data that is cleared under open tabs ends their writing, and a new database is had", async ({
     openTab,

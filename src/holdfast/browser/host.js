@@ -525,43 +525,53 @@ globalThis.holdfastHost ??= (() => {
     }
   }
 
+  // Pyodide takes for an error what has a stack, or is a DOMException itself. What newer browsers
+  // derive from that, as QuotaExceededError, it would not raise, and who awaits it waits for ever.
+  const answering = (ask) => async (...args) => {
+    try {
+      return await ask(...args);
+    } catch (error) {
+      throw error instanceof DOMException ? new DOMException(error.message, error.name) : error;
+    }
+  };
+
   return {
     version,
-    tryOpfs,
     useModule,
     install,
     look,
-    nameFiles,
-    findFiles,
-    openFiles,
+    nameFiles: answering(nameFiles),
+    findFiles: answering(findFiles),
+    openFiles: answering(openFiles),
     closeFiles,
-    closePresent,
+    closePresent: answering(closePresent),
     peek,
     size,
-    stillThere,
+    stillThere: answering(stillThere),
     read,
     write,
     empty,
-    list,
-    entriesOf,
-    removeFiles,
-    openBlocks,
-    sizeOf,
-    readBlocks,
-    writeBlocks,
-    namesOfBlocks,
-    deleteBlocks,
+    list: answering(list),
+    entriesOf: answering(entriesOf),
+    removeFiles: answering(removeFiles),
+    openBlocks: answering(openBlocks),
+    sizeOf: answering(sizeOf),
+    readBlocks: answering(readBlocks),
+    writeBlocks: answering(writeBlocks),
+    namesOfBlocks: answering(namesOfBlocks),
+    deleteBlocks: answering(deleteBlocks),
     missingForBlocks,
-    persist,
-    estimate,
+    persist: answering(persist),
+    estimate: answering(estimate),
     request,
     release,
     setOnAnswer,
     nextTask,
     settle,
     soon,
-    heldLocks,
+    heldLocks: answering(heldLocks),
     channel,
     missing,
+    tryOpfs,
   };
 })();
