@@ -1,4 +1,4 @@
-// storage="indexeddb" when the browser takes things away.
+// storage="indexeddb" when tabs come and go at the worst moments, and when the browser takes away.
 import { expect, test } from "./tabs.mjs";
 
 const page = { thread: "page", killable: false };
@@ -21,6 +21,44 @@ except holdfast.HoldfastError as raised:
     error = f"{type(raised).__name__}: {raised}"
 error
 `;
+
+// Resolves when a lock of such a name is held: what is asked for goes on meanwhile.
+const whenHeld = (tab, pattern) =>
+  tab.page.evaluate(async (pattern) => {
+    const isHeld = ({ held }) => held.some(({ name }) => new RegExp(pattern).test(name));
+    while (!isHeld(await navigator.locks.query()));
+  }, pattern);
+
+test("tabs that open at once find one worker, also if its maker is reloaded or closed right then", async ({
+  openTab,
+}) => {
+  test.setTimeout(180_000);
+  const tabs = [await openTab(page), await openTab(page), await openTab(page)];
+  // Just when it looks for the worker; when the worker has begun, its Python not yet.
+  for (const [moment, leave] of [
+    ["^holdfast:shared:starting$", "reload"],
+    ["^holdfast:shared:[0-9]", "close"],
+  ]) {
+    const [maker, ...others] = tabs;
+    const left = maker.run(open).catch((error) => error.message);
+    const opening = others.map((tab) => tab.run(open));
+    await whenHeld(others[0], moment);
+    await maker[leave]();
+    expect(await left).not.toBeNull();
+    await Promise.all(opening);
+    for (const tab of others) await tab.run(insert(10));
+    await expect.poll(() => others[0].run(`(await db.status()).tabs`), { intervals: [20] }).toBe(2);
+    expect(await others[1].run(count)).toBe(await others[0].run(count));
+    if (leave === "close") {
+      expect(await others[0].run(count)).toBe(4);
+      continue;
+    }
+    await maker.run(open);
+    expect(await maker.run(`(await db.status()).tabs`)).toBe(3);
+    // When all are gone, so is the worker.
+    await Promise.all(tabs.map((tab) => tab.reload()));
+  }
+});
 
 test.describe("in Chromium, which can take things away", () => {
   test.use({ ownBrowser: true });
