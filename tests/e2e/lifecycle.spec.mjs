@@ -125,8 +125,10 @@ test("a page that is hidden or frozen keeps no lease, and misses nothing", async
       await hide(a.page);
       expect(await a.run(write)).toBe("done");
       await expectKept(b, lease).toEqual([lease]);
-      await setLife(a.page, "frozen");
+      // The event alone: its worker is frozen as well, perhaps before it hears of that.
+      await a.page.evaluate(() => void document.dispatchEvent(new Event("freeze")));
       await expectKept(b, lease).toEqual([]);
+      await setLife(a.page, "frozen");
       // Nothing of it runs any more, whatever the browser lets run.
       await a.stop();
       expect(await b.run(insertMany)).toEqual(many.map(() => "done"));
