@@ -386,9 +386,11 @@ async def test_b6_pauses_grow(db: Database, recorder: Recorder) -> None:
     await recorder.until_seen(1)
     pauses = [later - earlier for earlier, later in pairwise(times)]
     first = holdfast.triggers.tracker.FIRST_PAUSE
-    assert [pause >= first * factor for pause, factor in zip(pauses, (1, 2, 4), strict=True)] == [
-        True
-    ] * 3
+    # A browser rounds its clock, Firefox by as much as a millisecond at each end.
+    rounding = 0.003
+    assert len(pauses) == 3
+    for pause, factor in zip(pauses, (1, 2, 4), strict=True):
+        assert pause + rounding >= first * factor
     assert len(recorder.errors) == 3
     # It begins anew after a success.
     recorder.failures = [ZeroDivisionError()]
