@@ -71,11 +71,16 @@ def _same(one: SQLiteValue, other: SQLiteValue) -> bool:
     return one.__class__ is other.__class__ and one == other
 
 
-def read_diff(rows: Iterable[Row], origin: str) -> list[DiffRecord]:
-    """The records of a destination, as seen by connection `origin`.
+def decode(rows: Iterable[Row]) -> list[Sequence[Any]]:
+    """Rows of `COLUMNS_AS_BYTES` as rows of `COLUMNS`."""
+    return [
+        [one.decode(errors="surrogateescape") if isinstance(one, bytes) else one for one in row]
+        for row in rows
+    ]
 
-    rows: in order, of `COLUMNS` or, where those cannot be read, of `COLUMNS_AS_BYTES`.
-    """
+
+def read_diff(rows: Iterable[Sequence[Any]], origin: str) -> list[DiffRecord]:
+    """The records of a destination, rows of `COLUMNS` in order, as seen by connection `origin`."""
     stamp: tuple[str, str] | None = None
     reach = 0
     found = []
@@ -92,26 +97,22 @@ def read_diff(rows: Iterable[Row], origin: str) -> list[DiffRecord]:
             DiffRecord(
                 operation_id=number,
                 operation=operation,
-                id=_decode(key),
+                id=key,
                 timestamp=datetime.fromisoformat(timestamp),
                 values=_parse(value),
                 previous=_parse(previous),
                 transaction_id=writer[0] if writer else None,
                 remote=writer is None or writer[1] != origin,
-                previous_id=_decode(old_key),
+                previous_id=old_key,
             )
         )
     return found
 
 
-def _decode(text: str | bytes | None) -> str | None:
-    return text.decode(errors="surrogateescape") if isinstance(text, bytes) else text
-
-
-def _parse(text: str | bytes | None) -> Values | None:
+def _parse(text: str | None) -> Values | None:
     if text is None:
         return None
-    values: Values = json.loads(_decode(text) or "")
+    values: Values = json.loads(text)
     for name, value in values.items():
         if isinstance(value, dict):
             values[name] = bytes.fromhex(value["blob"])
