@@ -19,7 +19,9 @@ export default defineConfig({
   // A test that passes at the second try has failed.
   retries: 0,
   forbidOnly: Boolean(process.env.CI),
-  timeout: 90_000,
+  // Bounds that tell what hangs: nothing that goes on, however slowly, meets them.
+  timeout: 180_000,
+  expect: { timeout: 30_000 },
   reporter: process.env.PLAYWRIGHT_JUNIT_OUTPUT_FILE ? [["list"], ["junit"]] : [["list"]],
   projects: [
     { name: "chromium", use: { browserName: "chromium" } },
@@ -39,6 +41,7 @@ export default defineConfig({
   webServer: {
     command: `${python} scripts/serve.py --pyodide ${pyodide}`,
     // The server takes a free port and says which; the group's name becomes $HOLDFAST_ORIGIN.
+    timeout: 180_000,
     wait: { stdout: /Serving on (?<holdfast_origin>http:\S+?)\/\s/ },
     gracefulShutdown: { signal: "SIGINT", timeout: 5_000 },
   },

@@ -7,7 +7,7 @@ const literal = (value) => JSON.stringify(JSON.stringify(value));
 
 const open = (storage) => `
 import asyncio, holdfast
-db = await holdfast.open("shared.db"${storage})
+db = await holdfast.open("shared.db", busy_timeout=60${storage})
 await db.execute("CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v)")
 `;
 
@@ -207,7 +207,7 @@ db = await mortal.open_database("mortal.db")
 test("P12, B1, B11: tabs die in the middle of making, handling and disposing", async ({
   openTab,
 }) => {
-  test.setTimeout(180_000);
+  test.slow(); // many starts of Python
   // What these load changes the package, so nobody else may have them.
   const survivor = await openTab({ own: true });
   await survivor.run(`${load}

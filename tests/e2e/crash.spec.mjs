@@ -4,7 +4,7 @@ import { expect, test } from "./tabs.mjs";
 
 const open = `
 import asyncio, holdfast
-db = await holdfast.open("crash.db")
+db = await holdfast.open("crash.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, round INTEGER, pad BLOB)")
 await db.execute("CREATE INDEX IF NOT EXISTS by_round ON t(round)")
 `;

@@ -1,7 +1,7 @@
 // The demo as a person uses it: several tabs of one browser, the keyboard, a worker that dies.
 import { expect, test as base } from "./tabs.mjs";
 
-const READY = { timeout: 60_000 };
+const READY = { timeout: 120_000 };
 
 const test = base.extend({
   /** Opens so many tabs of the demo at once; gives their pages, not yet ready. */

@@ -4,7 +4,7 @@ import { expect, test } from "./tabs.mjs";
 
 const open = `
 import asyncio, holdfast
-db = await holdfast.open("failures.db")
+db = await holdfast.open("failures.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, pad BLOB)")
 `;
 
@@ -72,7 +72,7 @@ test.describe("in Chromium, which can take things away", () => {
     // Nobody tells a worker; it is found out soon after a write.
     await a.run(insert());
     await expect
-      .poll(() => a.run(raised(insert())), { timeout: 15_000 })
+      .poll(() => a.run(raised(insert())))
       .toMatch(/^StorageUnavailableError: the files of 'failures.db' were removed/);
     expect(await a.run(count)).toBeGreaterThanOrEqual(2);
     // The browser itself gives nothing new to open pages of the site, and says so.
@@ -81,7 +81,7 @@ test.describe("in Chromium, which can take things away", () => {
     );
     // The other tab finds out as well.
     await expect
-      .poll(() => b.run(raised(insert())), { timeout: 15_000 })
+      .poll(() => b.run(raised(insert())))
       .toMatch(/^StorageUnavailableError/);
   });
 
@@ -228,7 +228,7 @@ release = await run_js("""async () => {
     /^DatabaseBusyError: .*failures\.db/,
   );
   await tab.run(`
-opening = asyncio.ensure_future(holdfast.open("failures.db")._open())
+opening = asyncio.ensure_future(holdfast.open("failures.db", busy_timeout=60)._open())
 await asyncio.sleep(0)
 release()
 db = await opening

@@ -5,7 +5,7 @@ const prepare = `
 import asyncio, time, holdfast
 import holdfast.storage.node as node
 from holdfast.storage.leases import SLICE
-db = await holdfast.open("fairness.db")
+db = await holdfast.open("fairness.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, n INTEGER)")
 await db.execute("INSERT OR IGNORE INTO t VALUES(1, 0)")
 `;
@@ -47,7 +47,7 @@ test("everybody gets a turn, and the WAL stays bounded", async ({ openTab, handl
   expect(await tabs[0].run(`(await db.status()).handle_mode`)).toBe(handleMode);
 
   const seconds = Number(process.env.FAIRNESS_SECONDS ?? 6);
-  test.setTimeout(90_000 + seconds * 2_000);
+  test.setTimeout(180_000 + seconds * 2_000);
   const found = await Promise.all(tabs.map((tab, me) => tab.run(use(me, seconds))));
 
   for (const { waits, wrong, frames, threshold } of found) {

@@ -16,7 +16,7 @@ async def outcome(awaitable):
         return type(error).__name__
 
 async def filled(name, rows, mark):
-    db = await holdfast.open(name)
+    db = await holdfast.open(name, busy_timeout=60)
     await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, mark TEXT, pad BLOB)")
     await db.execute_many(
         "INSERT INTO t(mark, pad) VALUES(?, randomblob(2000))", [(mark,)] * rows)
@@ -30,7 +30,7 @@ test("an export from a tab with triggers is a plain SQLite file", async ({ openT
   await b.run(start);
   await a.run(`
 from holdfast import Column, Schema, Table
-db = await holdfast.open("a/x.db", schema=Schema([Table("lists", [Column.text("name")])]))
+db = await holdfast.open("a/x.db", schema=Schema([Table("lists", [Column.text("name")])]), busy_timeout=60)
 await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
 async def ignore(ctx): pass
 tracker = await db.triggers.track_table_diff("t", ignore, throttle=1000)
@@ -39,7 +39,7 @@ await db.execute("INSERT INTO t(v) VALUES('one')")
 `);
   // Others write while it is made.
   await b.run(`
-db = await holdfast.open("a/x.db")
+db = await holdfast.open("a/x.db", busy_timeout=60)
 async def write():
     while True:
         async with db.write_transaction() as tx:
@@ -131,7 +131,7 @@ def unread():
   await b.run(`
 async def replace():
     emit("waiting")
-    await holdfast.import_database("busy.db", data, wait=30)
+    await holdfast.import_database("busy.db", data, wait=120)
     emit("replaced")
 replacing = asyncio.ensure_future(replace())
 `);
@@ -141,14 +141,14 @@ replacing = asyncio.ensure_future(replace())
   await b.event((event) => event === "replaced");
   expect(
     await a.run(`
-db = await holdfast.open("busy.db")
+db = await holdfast.open("busy.db", busy_timeout=60)
 [await db.fetch_value("SELECT min(mark) || count(*) FROM t"), (await db.status()).wal_frames]`),
   ).toEqual(["new20", expect.any(Number)]);
 
   await b.run(`
 async def delete():
     emit("deleting")
-    emit(["deleted", await holdfast.delete_database("busy.db", wait=30)])
+    emit(["deleted", await holdfast.delete_database("busy.db", wait=120)])
 deleting = asyncio.ensure_future(delete())
 `);
   await b.event((event) => event === "deleting");
@@ -161,7 +161,7 @@ deleting = asyncio.ensure_future(delete())
   ).toEqual([["other.db"], false, ["other.db"]]);
   expect(
     await b.run(`
-db = await holdfast.open("busy.db")
+db = await holdfast.open("busy.db", busy_timeout=60)
 await db.fetch_value("SELECT count(*) FROM sqlite_master WHERE name = 't'")`),
   ).toBe(0);
 });
@@ -189,7 +189,7 @@ await (await filled("old.db", 4000, "old")).close()`);
     await b.run(start);
     await b.run(`
 async def replace():
-    db = await holdfast.open("new.db")
+    db = await holdfast.open("new.db", busy_timeout=60)
     # Read out first: a database that is still open elsewhere must not matter here.
     data = await db.export()
     await db.close()
@@ -201,11 +201,11 @@ async def replace():
     await holdfast.import_database("${name}", data, on_progress=stop)
 replacing = asyncio.ensure_future(replace())
 None`);
-    await b.event((event) => event === "there", 30_000);
+    await b.event((event) => event === "there");
     await b.terminateWorker();
     const found = await a.run(`
 listed = await holdfast.databases()
-async with holdfast.open("${name}") as db:
+async with holdfast.open("${name}", busy_timeout=60) as db:
     there = await db.fetch_value("SELECT count(*) FROM sqlite_master WHERE name = 't'")
     state = await db.fetch_value("SELECT min(mark) || count(*) FROM t") if there else ""
     whole = await db.fetch_value("PRAGMA integrity_check")

@@ -8,7 +8,7 @@ const SUM = ACCOUNTS * 100;
 
 const open = `
 import asyncio, random, js, holdfast
-db = await holdfast.open("history.db", busy_timeout=30)
+db = await holdfast.open("history.db", busy_timeout=60)
 async with db.write_transaction() as tx:
     await tx.execute("CREATE TABLE IF NOT EXISTS account(id INTEGER PRIMARY KEY, n INTEGER)")
     await tx.execute("CREATE TABLE IF NOT EXISTS log(version INTEGER, id TEXT)")
@@ -80,7 +80,7 @@ function random(seed) {
 test("nothing is lost or torn, whoever dies or stops", async ({ openTab }) => {
   const seconds = Number(process.env.HISTORY_SECONDS ?? 15);
   const seed = Number(process.env.HISTORY_SEED ?? Math.floor(Math.random() * 1e9));
-  test.setTimeout(120_000 + seconds * 3_000);
+  test.setTimeout(180_000 + seconds * 3_000);
   console.log(`HISTORY_SEED=${seed}`);
   const chance = random(seed);
   const all = [];

@@ -8,7 +8,7 @@ const page = { thread: "page" };
 
 const open = (options = "") => `
 import asyncio, holdfast
-db = await holdfast.open("deaths.db", storage="indexeddb"${options})
+db = await holdfast.open("deaths.db", storage="indexeddb", busy_timeout=60${options})
 await db.execute("CREATE TABLE IF NOT EXISTS t(n INTEGER, pad BLOB)")
 `;
 
@@ -50,7 +50,6 @@ test("kill -9 of the shared worker's process, in the middle of a commit, loses n
   openTab,
   tabBrowser,
 }) => {
-  test.setTimeout(180_000);
   const served = `, worker="/e2e/weak.mjs"`;
   const tabs = [await openTab(page), await openTab(page), await openTab(page)];
   for (const tab of tabs) await tab.run(open(served));

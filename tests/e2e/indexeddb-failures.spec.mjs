@@ -5,7 +5,7 @@ const page = { thread: "page", killable: false };
 
 const open = `
 import asyncio, holdfast
-db = await holdfast.open("failures.db", storage="indexeddb")
+db = await holdfast.open("failures.db", storage="indexeddb", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, pad BLOB)")
 `;
 const insert = (bytes) => `await db.execute("INSERT INTO t(pad) VALUES(randomblob(${bytes}))")`;
@@ -32,7 +32,6 @@ const whenHeld = (tab, pattern) =>
 test("tabs that open at once find one worker, also if its maker is reloaded or closed right then", async ({
   openTab,
 }) => {
-  test.setTimeout(180_000);
   const tabs = [await openTab(page), await openTab(page), await openTab(page)];
   // Just when it looks for the worker; when the worker has begun, its Python not yet.
   for (const [moment, leave] of [

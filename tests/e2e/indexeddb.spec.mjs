@@ -3,7 +3,7 @@ import { expect, test } from "./tabs.mjs";
 
 const open = (options = "") => `
 import asyncio, holdfast
-db = await holdfast.open("notes.db", storage="indexeddb"${options})
+db = await holdfast.open("notes.db", storage="indexeddb", busy_timeout=60${options})
 await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text TEXT)")
 [db.storage, db.persists_triggers]`;
 

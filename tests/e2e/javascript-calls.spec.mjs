@@ -8,7 +8,7 @@ test.use({ ownBrowser: true });
 let page;
 
 test.beforeEach(async ({ context }) => {
-  page = await openPage(context, "calls.db", { busyTimeout: 600 });
+  page = await openPage(context, "calls.db");
   await page.evaluate(async () => {
     window.mine = new Error("mine");
     /** How a promise ended: its value, or what it was rejected with. */

@@ -20,7 +20,7 @@ export async function openPage(context, name, more = {}) {
         }
       };
       window.holdfast = await import("/pyodide/holdfast.mjs");
-      window.options = { pyodide: "/pyodide/", packages: [wheel], ...more };
+      window.options = { pyodide: "/pyodide/", packages: [wheel], busyTimeout: 600, ...more };
       window.db = await holdfast.open(name, options);
       await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text, data)");
       // What went wrong, as plain data.

@@ -4,7 +4,7 @@ import { expect, test } from "./tabs.mjs";
 
 const OPEN = `
 import asyncio, holdfast
-db = await holdfast.open("both.db")
+db = await holdfast.open("both.db", busy_timeout=60)
 `;
 
 test.use({ ownBrowser: true });
@@ -171,7 +171,7 @@ test("storages: by name, or whatever can be had; never one that forgets", async 
   const python = await openTab({ thread: "page", killable: false });
   await python.run(`
 import asyncio, holdfast
-db = await holdfast.open("kept.db", storage="indexeddb")
+db = await holdfast.open("kept.db", storage="indexeddb", busy_timeout=60)
 async def seen(ctx):
     emit([row["id"] for row in await ctx.with_diff("SELECT id FROM DIFF")])
 tracker = await db.triggers.track_table_diff("notes", seen)

@@ -6,7 +6,7 @@ test.use({ ownBrowser: true });
 
 const OPEN = `
 import asyncio, holdfast
-db = await holdfast.open("page.db")
+db = await holdfast.open("page.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text, data)")
 `;
 const COUNT = `await db.fetch_value("SELECT count(*) FROM notes")`;

@@ -8,7 +8,7 @@ const HOST = "/pyodide/host.js";
 
 const OPEN = `
 import asyncio, holdfast
-db = await holdfast.open("policy.db", storage="opfs")
+db = await holdfast.open("policy.db", storage="opfs", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text TEXT)")
 
 async def on_change(ctx):

@@ -71,7 +71,7 @@ function tabProcesses(profile) {
 export async function busyProcess(profile, known, spin) {
   const before = tabProcesses(profile);
   let used = [];
-  for (let round = 0; round < 20; round += 1) {
+  for (let round = 0; round < 400; round += 1) {
     await spin(150);
     used = [...tabProcesses(profile)]
       .filter(([pid]) => !known.has(pid))

@@ -31,7 +31,7 @@ for (const [what, html] of Object.entries({ onMainThread, inWorker, pyScript, ja
     };
 
     await add(a, "from the first tab");
-    await expect(a.getByRole("listitem")).toHaveText(["from the first tab"], { timeout: 60_000 });
+    await expect(a.getByRole("listitem")).toHaveText(["from the first tab"], { timeout: 120_000 });
     await expect(a.getByRole("status")).toHaveText("INSERT by this tab");
     await add(b, "from the second");
     for (const page of [a, b]) {
@@ -44,6 +44,6 @@ for (const [what, html] of Object.entries({ onMainThread, inWorker, pyScript, ja
     await expect(b.getByRole("status")).toHaveText("INSERT by this tab");
 
     await a.reload();
-    await expect(a.getByRole("listitem")).toHaveCount(2, { timeout: 60_000 });
+    await expect(a.getByRole("listitem")).toHaveCount(2, { timeout: 120_000 });
   });
 }

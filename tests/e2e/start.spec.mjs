@@ -6,7 +6,7 @@ import { expect, test } from "./tabs.mjs";
 
 const open = `
 import holdfast
-db = await holdfast.open("start.db")
+db = await holdfast.open("start.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(n)")
 await db.execute("INSERT INTO t VALUES(1)")
 await db.fetch_value("SELECT count(*) FROM t")`;
@@ -37,7 +37,7 @@ test("an image of Python is kept, used, and made anew when it is of no use", asy
   await first.page.evaluate(() => caches.delete("holdfast-python"));
   const before = await first.run(open);
   if (browserName === "chromium") expect(await began(first)).toBe("holdfast: python started");
-  await expect.poll(() => images(first), { timeout: 60_000 }).toHaveLength(1);
+  await expect.poll(() => images(first), { timeout: 120_000 }).toHaveLength(1);
   const [[url, size]] = await images(first);
 
   const second = await openTab({ thread: "page" });
@@ -82,7 +82,7 @@ test("packages are kept for pages without Python, and installed anew when they a
   await empty.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/empty.html`);
   await empty.evaluate(() => caches.delete("holdfast-packages"));
   const installing = await visit("installed");
-  await expect.poll(() => kept(installing), { timeout: 60_000 }).toHaveLength(1);
+  await expect.poll(() => kept(installing), { timeout: 120_000 }).toHaveLength(1);
   const [[url, size]] = await kept(installing);
   const put = await visit("put");
   // Whole, with the sources: a traceback has their lines.
@@ -122,6 +122,6 @@ test("packages are kept for pages without Python, and installed anew when they a
   await visit("installed", { packages: ["holdfast"] });
   const exact = { packages: undefined };
   const page = await visit("installed", exact);
-  await expect.poll(() => kept(page), { timeout: 60_000 }).not.toEqual([[url, size]]);
+  await expect.poll(() => kept(page), { timeout: 120_000 }).not.toEqual([[url, size]]);
   await visit("put", exact);
 });

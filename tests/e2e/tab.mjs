@@ -77,7 +77,7 @@ export class Tab {
   }
 
   /** The first event, past or future, that `matches` and was not taken before. */
-  event(matches = () => true, timeout = 15_000) {
+  event(matches = () => true, timeout = 60_000) {
     const at = this.#events.findIndex(matches);
     if (at >= 0) return Promise.resolve(this.#events.splice(at, 1)[0]);
     return new Promise((resolve, reject) => {

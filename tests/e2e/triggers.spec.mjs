@@ -7,7 +7,7 @@ import asyncio, holdfast
 from holdfast import DiffOperation
 db = await holdfast.open("lists.db", schema=holdfast.Schema([
     holdfast.Table("lists", [holdfast.Column.text("name"), holdfast.Column.integer("n")]),
-])${storage})
+])${storage}, busy_timeout=60)
 `;
 const open = openOn("");
 

@@ -32,7 +32,7 @@ manager._own_destination = _own_destination  # type: ignore[assignment]
 
 
 async def open_database(name: str) -> Database:
-    database = await holdfast.open(name)
+    database = await holdfast.open(name, busy_timeout=60)
     async with database.write_transaction() as tx:
         for statement in SETUP:
             await tx.execute(statement)
