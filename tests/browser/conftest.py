@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_pyodide import runner
 from pytest_pyodide.config import get_global_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
             f"{config.option.dist_dir} holds no Pyodide with holdfast's wheel beside it. "
             "Run `make test-browser`, which makes it first."
         )
+    # Of each call, in seconds: for what hangs. The 20 that it would have are no more than a busy
+    # computer takes to load Pyodide.
+    runner.SeleniumChromeRunner.script_timeout = 900
     # Selenium's own manager would ask the network; the driver is one of the system's packages.
     os.environ["SE_OFFLINE"] = "true"
     driver = shutil.which("chromedriver")

@@ -42,7 +42,6 @@ def selenium_suite(selenium_worker_module_scope: Any, wheel_url: str) -> Any:
 # be compared) that no second run would stand; its main part, which "wal" is, leaves nothing.
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_apsw_tests_pass(selenium_suite: Any, mode: str) -> None:
-    selenium_suite.set_script_timeout(240)
     report = json.loads(selenium_suite.run_async(f"worker.report({mode!r})"))
     print({what: len(tests) for what, tests in report.items()})
     assert not report["wrong"], "\n".join(f"{name} {why}" for name, why in report["wrong"].items())

@@ -1,5 +1,6 @@
 // Consumers in several tabs: what they are told, and that nothing is lost or left when tabs die.
 import { readFileSync } from "node:fs";
+import { stopIdle } from "./idle.mjs";
 import { expect, storages, test } from "./tabs.mjs";
 
 // JSON that is a literal of Python's too.
@@ -25,8 +26,9 @@ for (const { on, options, storage } of storages) {
   }) => {
     const a = await openTab(options);
     const b = await openTab(options);
-    await a.run(open(storage));
+    // The first has the shared worker in its process, and goes on to the end.
     await b.run(open(storage));
+    await a.run(open(storage));
 
     await test.step("records tell whose they are, and which belong together", async () => {
       await a.run(`
@@ -81,14 +83,8 @@ tracker = await db.triggers.track_table_diff(
     "t", handler, throttle=0, on_error=on_error, max_backlog=5)
 tracker.destination
 `);
-      // Idle leases are given up; what hangs with one keeps the others out, as it must.
-      await expect.poll(() => a.leases(), { intervals: [50] }).toEqual([]);
-      const hanging = a.run(`
-import time
-end = time.monotonic() + 3
-while time.monotonic() < end:
-    pass
-`);
+      // What hangs with a lease keeps the others out, as it must.
+      await stopIdle(a, b);
       const kept = await b.run(`
 most = 0
 for k in range(10, 22):
@@ -97,7 +93,7 @@ for k in range(10, 22):
 [most, all(each.held for each in await db.triggers.tracked())]
 `);
       expect(kept).toEqual([5, true]);
-      await hanging;
+      a.resume();
       expect(await a.event()).toEqual({ error: "BacklogExceededError" });
       expect(await a.event()).toEqual({ ids: ["20", "21"], reset: true });
       await a.run(`await tracker.stop()`);
@@ -176,11 +172,13 @@ following = asyncio.ensure_future(stream(False))
   await expect.poll(() => a.run(`effects`), { intervals: [50] }).toEqual([...Array(40).keys()]);
   expect(await a.run(`told`)).toEqual([true, true]);
   // The stream began somewhere among them: it has the rest, each once.
+  const held = `sum(each.held for each in await db.triggers.tracked())`;
+  await expect.poll(() => b.run(held), { intervals: [50] }).toBe(2);
   await b.run(`await db.execute("INSERT INTO t VALUES(40, 'last')")`);
   await expect.poll(() => a.run(`seen[-1:]`), { intervals: [50] }).toEqual([40]);
   const seen = await a.run(`seen`);
   expect(seen).toEqual([...Array(41).keys()].slice(41 - seen.length));
-  expect(await b.run(`sum(each.held for each in await db.triggers.tracked())`)).toBe(2);
+  expect(await b.run(held)).toBe(2);
   await a.run(`
 await tracker.stop()
 following.cancel()

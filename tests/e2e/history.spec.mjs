@@ -109,7 +109,10 @@ test("nothing is lost or torn, whoever dies or stops", async ({ openTab }) => {
     },
   };
   const done = [];
-  for (const until = Date.now() + seconds * 1000; Date.now() < until || done.length < 3; ) {
+  const told = (kind) => all.flatMap((tab) => tab.events).filter(({ what }) => what === kind).length;
+  // And until so much was done that something could have gone wrong.
+  const enough = () => done.length >= 3 && told("written") > 50 && told("seen") > 50;
+  for (const until = Date.now() + seconds * 1000; Date.now() < until || !enough(); ) {
     // The others go on meanwhile: this is the time that they have for it.
     await new Promise((resolve) => setTimeout(resolve, 200 + chance() * 800));
     const names = Object.keys(deaths);
@@ -132,11 +135,6 @@ test("nothing is lost or torn, whoever dies or stops", async ({ openTab }) => {
   };
   // Only now: what a tab said before it died may have come after its death.
   const events = all.flatMap((tab) => tab.events);
-  const writes = events.filter(({ what }) => what === "written").length;
-  const reads = events.filter(({ what }) => what === "seen").length;
-  console.log(`${writes} writes and ${reads} reads acknowledged, ${left.log.length} in the log; ${done.join(", ")}`);
+  console.log(`${told("written")} writes and ${told("seen")} reads acknowledged, ${left.log.length} in the log; ${done.join(", ")}`);
   expect(violations({ events, left, sum: SUM, died })).toEqual([]);
-  // So much that something could have gone wrong.
-  expect(writes).toBeGreaterThan(50);
-  expect(reads).toBeGreaterThan(50);
 });

@@ -114,10 +114,12 @@ len(await db.triggers.tracked())`);
     await py.event((rows) => rows.includes("from JavaScript"));
     await expect.poll(() => js.evaluate(() => seen.watched.at(-1))).toBe(2);
     expect(await js.evaluate(() => seen.errors)).toEqual([true]);
-    expect(await js.evaluate(() => seen.records)).toEqual([
-      ["INSERT", "not this", true, true],
-      ["INSERT", "from Python", true, true],
-    ]);
+    await expect
+      .poll(() => js.evaluate(() => seen.records))
+      .toEqual([
+        ["INSERT", "not this", true, true],
+        ["INSERT", "from Python", true, true],
+      ]);
     expect(await js.evaluate(() => tracker.stop().then(() => tracker.gone))).toBe(true);
     // The loop was left, so its trigger went too.
     await expect.poll(() => py.run(`len(await db.triggers.tracked())`)).toBe(0);

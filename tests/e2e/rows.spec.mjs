@@ -27,7 +27,7 @@ for (const [storage, options, names] of [
   ["IndexedDB", { own: true, thread: "shared", killable: false }, leftOut.on_indexeddb],
 ]) {
   test(`the rows of triggers hold on ${storage}`, async ({ openTab }) => {
-    test.setTimeout(600_000);
+    test.setTimeout(1_800_000);
     const tab = await openTab(options);
     await tab.run(`
 import json, micropip, sys, types

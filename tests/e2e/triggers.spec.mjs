@@ -1,5 +1,6 @@
 // The main job: two tabs, one database, each told of the other's changes; and a tab that dies.
 // (On IndexedDB tabs that die or freeze leave more than triggers: indexeddb.spec.mjs.)
+import { stopIdle } from "./idle.mjs";
 import { expect, storages, test } from "./tabs.mjs";
 
 const openOn = (storage) => `
@@ -156,9 +157,8 @@ for (const thread of ["worker", "page"]) {
     await a.run(open);
     await b.run(open);
     await b.run(track());
-    // Idle leases are given up, so that what is stopped holds nothing but its tab and its trigger.
-    await expect.poll(() => a.leases(), { intervals: [50] }).toEqual([]);
-    await b.stop();
+    // What is stopped holds nothing but its tab and its trigger.
+    await stopIdle(b, a);
 
     await a.run(insert("while it sleeps"));
     expect(await a.run(`[each.id for each in await db.triggers.sweep()]`)).toEqual([]);
