@@ -91,6 +91,13 @@ test("packages are kept for pages without Python, and installed anew when they a
   const error = await put.evaluate(() => failure(() => db.execute("SELEKT")));
   expect(error.traceback).toContain("return await function(*args)");
 
+  const workers = () =>
+    put.evaluate(async () => {
+      const { held } = await navigator.locks.query();
+      return held.filter(({ name }) => name.startsWith("holdfast:worker:")).length;
+    });
+  const before = await workers();
+
   // Cut off, or no longer what it was.
   for (const damage of ["half", "a bit"]) {
     await put.evaluate(
@@ -109,6 +116,8 @@ test("packages are kept for pages without Python, and installed anew when they a
     const page = await visit("installed");
     expect(await kept(page)).not.toContainEqual([url, damaged]);
     await page.close();
+    // Which keeps nothing any more, either.
+    await expect.poll(workers, { intervals: [20] }).toBe(before);
   }
   await put.evaluate(async (url) => (await caches.open("holdfast-packages")).put(url, good), url);
 
