@@ -5,7 +5,7 @@ import { expect, test } from "./tabs.mjs";
 // For so long, in seconds, has a tab to wait before it is told that others keep the database.
 const BOUND = 0.5;
 // Longer than a lease takes to be handed over on a computer that is slow.
-const PATIENCE = 30;
+const PATIENCE = 60;
 
 const open = `
 import asyncio, time, holdfast

@@ -28,7 +28,7 @@ replace("database.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
 `;
 
 // Longer than anybody is kept waiting by more than a computer that is slow.
-const PATIENCE = 30;
+const PATIENCE = 60;
 
 const open = `
 import asyncio, holdfast

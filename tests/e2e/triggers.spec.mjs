@@ -142,6 +142,9 @@ test("P10: orphans are gone when the next tab has opened the database", async ({
   await a.killRenderer();
 
   const b = await openTab();
+  // As soon as the browser has noticed the death.
+  const locks = () => navigator.locks.query().then(({ held }) => held.map(({ name }) => name));
+  await expect.poll(() => b.page.evaluate(locks), { intervals: [5] }).toEqual([]);
   await b.run(open);
   expect(await b.run(leftovers)).toEqual(none);
 });
