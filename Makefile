@@ -63,7 +63,7 @@ test-emscripten: $(BUILD)/needs-browser $(BUILD)/pyodide-emscripten/pyodide-lock
 	HOLDFAST_PYODIDE=$(BUILD)/pyodide-emscripten $(RUN) scripts/run_tests.py browser -- $(ARGS)
 
 soak: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## tabs that die for MINUTES=…, in both browsers and handle modes, and the history checked
-	HISTORY_SECONDS=$$(($(MINUTES) * 20)) FAIRNESS_TURNS=250 PYTHON=$(RUN) npx --no-install playwright test \
+	HISTORY_SECONDS=$$(($(MINUTES) * 20)) FAIRNESS_TURNS=1000 PYTHON=$(RUN) npx --no-install playwright test \
 		history.spec fairness.spec
 
 demo: $(BUILD)/pyodide/pyodide-lock.json ## serve the demo and print its address

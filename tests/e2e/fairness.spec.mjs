@@ -4,14 +4,15 @@ import { expect, test } from "./tabs.mjs";
 // A turn is what a tab writes before another one does. It goes on until each had so many, and so
 // much was written in all, however long that takes; where somebody starves it has no end.
 const TURNS = Number(process.env.FAIRNESS_TURNS ?? 25);
-// Of three frames or more each: far more than the WAL may have.
-const WRITES = 3000;
+// Of 15 frames or more each: more than the WAL may have.
+const WRITES = 350;
 
 const prepare = `
 import asyncio, holdfast
 import holdfast.storage.node as node
 db = await holdfast.open("fairness.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, n INTEGER)")
+await db.execute("CREATE TABLE IF NOT EXISTS pads(tab INTEGER PRIMARY KEY, pad BLOB)")
 await db.execute("CREATE TABLE IF NOT EXISTS log(n INTEGER PRIMARY KEY, tab INTEGER)")
 await db.execute("CREATE TABLE IF NOT EXISTS turns(tab INTEGER PRIMARY KEY, n INTEGER)")
 await db.execute("INSERT OR IGNORE INTO t VALUES(1, 0)")
@@ -38,6 +39,7 @@ while least < ${TURNS} or written < ${WRITES}:
     async with db.write_transaction() as tx:
         await tx.execute("UPDATE t SET n = n - 1 WHERE id = 1")
         await tx.execute("UPDATE t SET n = n + 1 WHERE id = ?", (${me} + 10,))
+        await tx.execute("INSERT OR REPLACE INTO pads VALUES(?, randomblob(60000))", (${me},))
         last = await tx.fetch_one("SELECT n, tab FROM log ORDER BY n DESC LIMIT 1")
         await tx.execute("INSERT INTO log(tab) VALUES(?)", (${me},))
         if last is None or last["tab"] != ${me}:
