@@ -1,14 +1,18 @@
 """A test of the tests: break any one rule of the protocol, and they fail.
 
 Each rule is a change of the VFS's source, applied to a copy of it (every text must be there exactly
-once), or of the package; and the search that has to find out.
+once), or of the package; and the search that has to find out, in a process of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -21,6 +25,7 @@ import test_vfs
 from simulated_opfs import Library
 
 from faults import test_power
+from faults.apart import finds_out
 from faults.client import Client
 from faults.disk import ERROR, FULL, Disk, crashes
 from faults.schedule import Schedule
@@ -67,12 +72,14 @@ def failing_flushes(library: Library) -> None:
     every(library, 1, ("flush",), ERROR, False)
 
 
-def schedules(shared: bool, at_most: int = 60) -> Search:
-    def search(library: Library) -> None:
-        for seed in range(at_most):
-            Schedule(library, seed, shared=shared).run()
+@dataclass(frozen=True)
+class Schedules:
+    shared: bool
+    at_most: int = 60
 
-    return search
+    def __call__(self, library: Library) -> None:
+        for seed in range(self.at_most):
+            Schedule(library, seed, shared=self.shared).run()
 
 
 def one_of_the_others(function: Callable[..., None], **arguments: Any) -> Search:
@@ -194,12 +201,12 @@ RULES = (
     ),
     Rule(
         "no catch-up before a write",
-        schedules(True),
+        Schedules(True),
         package=lambda: mock.patch.object(node.Node, "catch_up", return_value=None),
     ),
     Rule(
         "no catch-up when a connection opens",
-        schedules(False),
+        Schedules(False),
         package=lambda: mock.patch.object(opfs, "CATCH_UP", 0),
     ),
     Rule(
@@ -255,7 +262,7 @@ RULES = (
     ),
     Rule(
         "frames without a commit are published",
-        schedules(True),
+        Schedules(True),
         {
             "    if (get32(data + 4)) { /*": "    if (1) { /*",
             "      header.pages = get32(data + 4);": (
@@ -299,7 +306,7 @@ RULES = (
     ),
     Rule(
         "checkpoints while others read",
-        schedules(True),
+        Schedules(True),
         package=lambda: without_lock("read", True),
     ),
     Rule(
@@ -314,7 +321,7 @@ RULES = (
     ),
     Rule(
         "two tabs write",
-        schedules(True),
+        Schedules(True),
         package=lambda: without_lock("write", True),
     ),
     Rule(
@@ -339,7 +346,7 @@ RULES = (
 )
 
 
-def mutated(rule: Rule, folder: Path) -> Library:
+def compiled(rule: Rule, folder: Path) -> Path:
     """The VFS with that rule broken."""
     folder.mkdir()
     for part in (build.SOURCE, *build.SOURCE.parent.glob("*.h")):
@@ -352,26 +359,61 @@ def mutated(rule: Rule, folder: Path) -> Library:
         found[0].write_text(text.replace(old, new))
     with mock.patch.object(build, "SOURCE", folder / build.SOURCE.name):
         build.build_native(folder / "mutated.so", ("-O0", "-w"))
-    return Library(folder / "mutated.so")
+    return folder / "mutated.so"
 
 
 @contextlib.contextmanager
-def broken(rule: Rule, folder: Path, library: Library) -> Iterator[Library]:
-    mutant = mutated(rule, folder) if rule.source else library
-    try:
-        with rule.package():
-            yield mutant
-    finally:
-        library.use()
+def broken(rule: Rule, vfs: Path) -> Iterator[Library]:
+    mutant = Library(vfs)
+    with rule.package():
+        yield mutant
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.broken for rule in RULES])
 def test_a_broken_rule_is_found_out(rule: Rule, tmp_path: Path, library: Library) -> None:
-    with broken(rule, tmp_path / "vfs", library) as mutant:
-        try:
-            rule.search(mutant)
-        except BaseException as found:
-            if isinstance(found, KeyboardInterrupt):
-                raise
-        else:
-            pytest.fail(f"nobody noticed: {rule.broken}")
+    vfs = compiled(rule, tmp_path / "vfs") if rule.source else library.path
+    assert finds_out(rule.search, broken(rule, vfs)), f"nobody noticed: {rule.broken}"
+
+
+def test_nothing_is_found_out_where_no_rule_is_broken(tmp_path: Path, library: Library) -> None:
+    """Nor does a search fail by itself, or by the process that it is in."""
+    vfs = compiled(Rule("none", workload), tmp_path / "vfs")
+    searches = {rule.search for rule in RULES if not isinstance(rule.search, Schedules)}
+    for search in (*searches, Schedules(True, 1), Schedules(False, 1)):
+        assert not finds_out(search, broken(Rule("none", search), vfs)), search
+    Client(library, Disk()).write("CREATE TABLE t(v)")
+
+
+# -- what finds out --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("search", "bounds"),
+    [
+        (lambda _: pytest.fail("found"), {}),
+        (lambda _: os.kill(os.getpid(), signal.SIGSEGV), {}),
+        (lambda _: os.abort(), {}),
+        (lambda _: all(itertools.repeat(True)), {"computing": 1}),
+        (lambda _: threading.Event().wait(), {"waiting": 0.5}),
+    ],
+    ids=["raises", "crashes", "aborts", "computes for ever", "waits for ever"],
+)
+def test_it_is_found_out_by_a_search_that(
+    search: Callable[[None], None], bounds: dict[str, Any]
+) -> None:
+    assert finds_out(search, nullcontext(), **bounds)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_who_ends_a_search_from_outside_finds_nothing_out(number: int) -> None:
+    with pytest.raises(AssertionError, match="nothing was found out"):
+        finds_out(lambda _: os.kill(os.getpid(), number), nullcontext())
+
+
+def test_what_cannot_be_set_up_finds_nothing_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rule = Rule("none", workload)
+    with pytest.raises(AssertionError, match="nothing was found out"):
+        finds_out(rule.search, broken(rule, tmp_path / "missing.so"))
+    assert "missing.so" in capfd.readouterr().err
