@@ -41,11 +41,12 @@ class _Task(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address: runs can be repeated."""
 
     _numbers = itertools.count()
-    queue: Queue | None = None
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, coro: Any, *, context: contextvars.Context | None, **options: Any) -> None:
         self._number = next(self._numbers)
-        super().__init__(*arguments, **options)
+        self.context = contextvars.copy_context() if context is None else context
+        self.queue: Queue | None = self.context.get(current)
+        super().__init__(coro, context=self.context, **options)
 
     def __hash__(self) -> int:
         return self._number
@@ -91,9 +92,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
                 return task.result()
         finally:
             self._running = False
-            self._drop_tasks()
-            asyncio._set_running_loop(before)
-            sys.set_asyncgen_hooks(*hooks)
+            try:
+                self._drop_tasks()
+            finally:
+                asyncio._set_running_loop(before)
+                sys.set_asyncgen_hooks(*hooks)
 
     def _step(self) -> None:
         ready = [queue for queue in self._queues if queue.ready and not queue.stopped]
@@ -116,7 +119,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def _put(self, handle: asyncio.Handle) -> None:
         queue = handle._context.get(current) or self._outside  # type: ignore[attr-defined]
-        if not queue.dead:
+        if self._running and not queue.dead:
             queue.ready.append(handle)
 
     def _abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
@@ -125,11 +128,13 @@ class SeededLoop(asyncio.AbstractEventLoop):
             self.create_task(generator.aclose())
 
     def _drop_tasks(self) -> None:
-        # Of tabs that died: they would complain that nobody waits for them.
+        # Of tabs that died: nothing of them ran since. Their frames have to go, now that all is over
+        # and no queue takes anything, and Python runs what they have to clean up.
         for task in self._tasks:
             if not task.done():
+                # It would complain that nobody waits for it.
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                _close(task.get_coro())
+                task.context.run(_end, task.get_coro())
         self._tasks.clear()
         self._timers.clear()
 
@@ -165,7 +170,6 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> Any:
         task = _Task(coro, loop=self, name=name, context=context)
-        task.queue = context.get(current) if context is not None else current.get()
         self._tasks.append(task)
         if len(self._tasks) > 500:
             self._tasks = [task for task in self._tasks if not task.done()]
@@ -187,14 +191,18 @@ class SeededLoop(asyncio.AbstractEventLoop):
             self.errors.append(context)
 
 
-def _close(coroutine: Any) -> None:
-    """Leave it, wherever it waits: also where it would clean up, as a dead tab does not."""
+class _Over(BaseException):
+    """There is nothing to wait for any more."""
+
+
+def _end(coroutine: Any) -> None:
+    """It goes no further than where it waits, nor than where it would wait to clean up.
+
+    Not by close(): what waits again then is left in the middle, and complains when it is collected.
+    """
     for _ in range(100):
         try:
-            coroutine.close()
-        except RuntimeError:
-            continue  # it waits again
+            coroutine.throw(_Over())
         except BaseException:
             return
-        else:
-            return
+    raise AssertionError(f"{coroutine!r} waits for ever")
