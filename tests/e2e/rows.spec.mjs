@@ -16,7 +16,9 @@ const files = Object.fromEntries(
     readFileSync(`${folder}/${name}`, "utf8"),
   ]),
 );
-files["across.py"] = readFileSync("tests/unit/across.py", "utf8");
+for (const name of ["across.py", "patience.py"]) {
+  files[name] = readFileSync(`tests/unit/${name}`, "utf8");
+}
 const runner = readFileSync("tests/e2e/pages/run_tests.py", "utf8");
 
 // JSON that is a literal of Python's too.

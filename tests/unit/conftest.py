@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from across import Across
@@ -48,6 +51,26 @@ def origin() -> Iterator[Origin]:
     origin = Origin()
     with worker(origin):
         yield origin
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes on when nothing else does, and then at once to when something has to be done.
+
+    For tests of this interpreter's event loop alone, where no process, thread or file is waited
+    for: what lasts how long does not depend on the machine.
+    """
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    select, now = selector.select, time.monotonic()
+
+    def pass_time(timeout: float | None) -> list[Any]:
+        nonlocal now
+        assert timeout is not None, "nothing can go on, and no time will change that"
+        now += timeout
+        return list(select(0))
+
+    monkeypatch.setattr(selector, "select", pass_time)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
 
 
 @pytest.fixture(scope="session")

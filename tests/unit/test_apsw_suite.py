@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from simulated_opfs import Library
 
 SUITE = Path(__file__).resolve().parent.parent / "apsw_suite"
@@ -35,7 +36,7 @@ def test_apsw_tests_pass(library: Library, host: Path, mode: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=10 * PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

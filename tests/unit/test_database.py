@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 from across import inside
+from patience import LONGER, PATIENCE
 
 import holdfast
 from holdfast import (
@@ -33,7 +34,7 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Da
     if request.param == "indexeddb":
         request.getfixturevalue("origin")
     name = "a.db" if request.param == "indexeddb" else str(tmp_path / "a.db")
-    database = await holdfast.open(name, storage=request.param)
+    database = await holdfast.open(name, storage=request.param, busy_timeout=LONGER)
     await database.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     yield database
     await database.close()
@@ -44,7 +45,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "a.db")
 
 
-async def next_of(iterator: AsyncIterator[object], timeout: float = 5) -> object:
+async def next_of(iterator: AsyncIterator[object], timeout: float = PATIENCE) -> object:
     async with asyncio.timeout(timeout):
         return await anext(iterator)
 
@@ -337,7 +338,7 @@ async def test_what_would_wait_for_itself_says_so(db: Database) -> None:
             lambda: db.read_transaction().__aenter__(),
         ):
             with pytest.raises(NestedTransactionError, match="methods of that transaction"):
-                await asyncio.wait_for(call(), 2)
+                await asyncio.wait_for(call(), PATIENCE)
 
     async with db.write_transaction() as tx:
         await each()
@@ -374,7 +375,7 @@ async def test_a_cancelled_transaction_is_rolled_back_and_blocks_nobody(db: Data
     for each in (task, waiting):
         with pytest.raises(asyncio.CancelledError):
             await each
-    await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), 2)
+    await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), PATIENCE)
     assert await db.fetch_all("SELECT id FROM t") == [(2,)]
 
 
@@ -386,7 +387,7 @@ async def test_a_raw_connection_that_is_closed_keeps_nobody_out(path: str) -> No
             async with db.write_transaction() as tx:
                 tx.connection.close(True)
         with pytest.raises(apsw.ConnectionClosedError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await db.execute("INSERT INTO t VALUES(1)")
         await other.execute("INSERT INTO t VALUES(2)")
         assert await other.fetch_all("SELECT v FROM t") == [(2,)]
@@ -399,7 +400,7 @@ async def test_a_write_transaction_is_entered_once(db: Database) -> None:
     with pytest.raises(RuntimeError, match="entered once"):
         async with transaction:
             pass
-    await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), 5)
+    await asyncio.wait_for(db.execute("INSERT INTO t VALUES(2, 2)"), PATIENCE)
     assert await db.fetch_value("SELECT count(*) FROM t") == 2
 
 
@@ -572,7 +573,7 @@ async def test_iterators_end_when_the_database_is_closed(db: Database) -> None:
     await db.close()
     for task in tasks:
         with pytest.raises(StopAsyncIteration):
-            await asyncio.wait_for(task, 2)
+            await asyncio.wait_for(task, PATIENCE)
 
 
 # -- life -----------------------------------------------------------------------------------------
@@ -599,7 +600,7 @@ async def test_closing_waits_for_no_user_of_a_transaction(db: Database) -> None:
     tasks = [asyncio.create_task(each()) for each in (read, write, queue)]
     await inside.wait()
     await asyncio.sleep(0.01)
-    await asyncio.wait_for(db.close(), 5)
+    await asyncio.wait_for(db.close(), PATIENCE)
     with pytest.raises(DatabaseClosedError):
         await tasks[2]
     for task in tasks[:2]:
@@ -611,7 +612,7 @@ async def test_closing_waits_for_no_user_of_a_transaction(db: Database) -> None:
 async def test_close_inside_a_transaction_says_that_it_would_wait_for_it(db: Database) -> None:
     async with db.write_transaction() as tx:
         with pytest.raises(NestedTransactionError, match="close"):
-            await asyncio.wait_for(db.close(), 2)
+            await asyncio.wait_for(db.close(), PATIENCE)
         await tx.execute("INSERT INTO t VALUES(1, 1)")
     assert await db.fetch_value("SELECT count(*) FROM t") == 1
 
@@ -642,7 +643,7 @@ async def test_closing_rolls_back_what_is_open(db: Database) -> None:
     closing = asyncio.create_task(db.close())
     await asyncio.sleep(0)
     closed.set()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, PATIENCE)
     for task in tasks:
         with pytest.raises(DatabaseClosedError, match="closed"):
             await task
@@ -672,7 +673,7 @@ async def test_other_tables_are_read_beside_a_writer_all_the_same(db: Database) 
 
     writing = asyncio.ensure_future(write())
     await begun.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await db.fetch_value(count) == 0
     for sql in (of_mine, "SELECT count(*) FROM pragma_table_list"):
         reading = asyncio.ensure_future(db.fetch_value(sql))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 import holdfast
 from holdfast.storage.file_channel import FileChannel
@@ -87,11 +88,11 @@ async def test_a_commit_of_another_process_is_told_with_its_tables(path: str) ->
         writer = Writer(path)
         try:
             writer.run("INSERT INTO two VALUES(1)")
-            change = await asyncio.wait_for(first, 10)
+            change = await asyncio.wait_for(first, PATIENCE)
             assert (change.tables, change.remote) == ({"two"}, True)
             # Statements that are prepared here learn of a changed schema, too.
             writer.run("ALTER TABLE one ADD COLUMN y")
-            change = await asyncio.wait_for(anext(changes), 10)
+            change = await asyncio.wait_for(anext(changes), PATIENCE)
             assert await db.fetch_all("SELECT * FROM one") == []
             await db.execute("INSERT INTO one VALUES(1, 2)")
         finally:
@@ -125,7 +126,7 @@ async def test_what_cannot_be_told_costs_nothing_but_time(
         writer = Writer(path)
         try:
             writer.run("INSERT INTO t VALUES(1)")
-            assert (await asyncio.wait_for(first, 10)).remote
+            assert (await asyncio.wait_for(first, PATIENCE)).remote
         finally:
             writer.end()
 

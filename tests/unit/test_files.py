@@ -17,6 +17,7 @@ from typing import Any
 
 import apsw
 import pytest
+from patience import PATIENCE
 
 import holdfast
 from holdfast import (
@@ -434,7 +435,7 @@ def held_open(name: str, code: str = HOLDER) -> Iterator[subprocess.Popen[str]]:
     finally:
         if not holder.stdin.closed:
             holder.stdin.close()
-        holder.wait(60)
+        holder.wait(PATIENCE)
         holder.stdout.close()
 
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 import holdfast.holds.file
 from holdfast.errors import HoldAlreadyTakenError
@@ -309,4 +310,4 @@ async def test_an_id_that_no_file_can_be_named_by(tmp_path: Path, wrong: str) ->
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     manager: Any = FileTriggerHoldManager(tmp_path / "missing" / "a.db")
     with pytest.raises(FileNotFoundError):
-        await asyncio.wait_for(manager.obtain_hold("one"), 5)
+        await asyncio.wait_for(manager.obtain_hold("one"), PATIENCE)

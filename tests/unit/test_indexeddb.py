@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import pytest
 from across import pair
+from patience import PATIENCE
 from simulated_indexeddb import Origin, worker
 
 import holdfast
@@ -33,6 +34,8 @@ from holdfast import (
 from holdfast.remote.client import connect
 from holdfast.remote.server import Server
 from holdfast.storage import hub
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 def opened(**options: Any) -> Any:
@@ -313,7 +316,7 @@ async def test_a_trigger_of_one_tab_records_the_writes_of_another(a: Database, b
     first = asyncio.ensure_future(anext(batches))
     mine = a.triggers.diffs("t")
     own = asyncio.ensure_future(anext(mine))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not (a.triggers._live and b.triggers._live):  # noqa: ASYNC110
             await asyncio.sleep(0)
     await a.execute("INSERT INTO t(v) VALUES('x')")
@@ -339,7 +342,7 @@ async def test_tables_of_triggers_are_nobodys_changes(a: Database, b: Database) 
     await a.execute("INSERT INTO t(v) VALUES('x')")
     await a.execute("DELETE FROM diff")
     await a.execute("UPDATE t SET v = 1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(heard) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert heard == [TableChange(frozenset({"t"}), remote=True)] * 2

@@ -12,6 +12,8 @@ import pytest
 from holdfast import DatabaseBusyError
 from holdfast.storage.leases import IDLE, SLICE, Leases, Level
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 class Request:
     def __init__(self, locks: SimulatedLocks, name: str, exclusive: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from across import MemoryPort, pair
+from patience import PATIENCE
 
 from holdfast import DatabaseClosedError
 from holdfast.remote.peer import Peer, to_its_end
@@ -108,7 +109,7 @@ async def test_what_a_cancelled_task_waits_for_is_cancelled_there_first(ends: En
     await asyncio.sleep(0)
     assert not task.done(), "the other end has not answered yet"
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
     assert (ends.thing.cancelled, ends.thing.ended) == (1, 1)
     assert not ends.other._running and not ends.peer._calls
 
@@ -128,7 +129,7 @@ async def test_what_cannot_be_cancelled_there_is_waited_for(ends: Ends) -> None:
     assert ends.sent(ends.port).count("cancel") == 3, "each time is told"
     ends.thing.go_on.set()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
     assert answer.value == "whole" and answer.error is None
 
 
@@ -163,7 +164,7 @@ async def test_what_cannot_be_sent_leaves_nothing_behind(ends: Ends) -> None:
 
 async def test_an_answer_that_cannot_be_sent_is_an_error(ends: Ends) -> None:
     with pytest.raises(TypeError, match="cannot be sent"):
-        await asyncio.wait_for(ends.peer.call(0, "unsendable"), 5)
+        await asyncio.wait_for(ends.peer.call(0, "unsendable"), PATIENCE)
 
 
 async def test_what_was_told_and_fails_is_logged(
@@ -242,7 +243,7 @@ async def test_what_is_cancelled_because_it_is_over_tells_nobody(ends: Ends) -> 
     assert len(ends.port.sent) == sent
     ends.other.close("it is over there too")
     with pytest.raises(DatabaseClosedError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_an_answer_that_nobody_waits_for_is_dropped(ends: Ends) -> None:
@@ -260,4 +261,4 @@ async def test_work_is_whole_however_often_its_caller_is_cancelled() -> None:
         await settled()
         assert not task.done()
     thing.go_on.set()
-    assert await asyncio.wait_for(task, 5) == "whole"
+    assert await asyncio.wait_for(task, PATIENCE) == "whole"

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
@@ -27,7 +28,7 @@ def test_an_example_prints_what_it_says(at: int, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.stdout, done.stderr) == (expected, "")
@@ -52,9 +53,9 @@ def test_the_demo_is_served() -> None:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found is not None
-        with urllib.request.urlopen(found.group(), timeout=10) as page:
+        with urllib.request.urlopen(found.group(), timeout=PATIENCE) as page:
             assert b"Holdfast" in page.read()
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=PATIENCE)
         server.stdout.close()

@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 import pytest
 from across import Across, pair
+from patience import LONGER, PATIENCE
 
 import holdfast
 from holdfast import (
@@ -45,7 +46,7 @@ async def client(across: Across) -> Client:
 
 @pytest.fixture
 async def db(client: Client, tmp_path: Path) -> AsyncIterator[Database]:
-    database = await client.open(str(tmp_path / "a.db"))
+    database = await client.open(str(tmp_path / "a.db"), busy_timeout=LONGER)
     await database.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v UNIQUE)")
     yield database
     await database.close()
@@ -238,7 +239,7 @@ async def test_what_was_begun_for_a_cancelled_task_is_given_back(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(db.execute("INSERT INTO t DEFAULT VALUES"), 5)
+        await asyncio.wait_for(db.execute("INSERT INTO t DEFAULT VALUES"), PATIENCE)
         for trigger in await db.triggers.tracked():
             # It was there before the task was cancelled, and is the application's to dispose of.
             assert turns > 3 and trigger.destination == "d"
@@ -276,7 +277,7 @@ async def test_of_a_client_that_is_gone_nothing_is_left(
     waiting = asyncio.create_task(db.execute("INSERT INTO t VALUES(2, 2)"))
     watching = asyncio.create_task(anext(db.watch("SELECT * FROM t")))  # type: ignore[arg-type]
     await asyncio.sleep(0)
-    await asyncio.wait_for(across.server.close("the tab is gone"), 5)
+    await asyncio.wait_for(across.server.close("the tab is gone"), PATIENCE)
     assert across.client is not None
     across.client.close("the worker died")
     async with holdfast.open(str(tmp_path / "a.db")) as here:
@@ -310,7 +311,7 @@ async def test_a_server_that_is_gone_is_an_error_that_says_so(
     died.set()
     for task in tasks:
         with pytest.raises(DatabaseClosedError, match="died in a test"):
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, PATIENCE)
     for call in (db.status, db.export, lambda: db.fetch_value("SELECT 1"), db.triggers.tracked):
         with pytest.raises(DatabaseClosedError, match="died in a test"):
             await call()

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.schema import MAX_COLUMNS, Column, Schema, Table, next_tx_id, stored_tables
@@ -316,7 +316,7 @@ def bits(value: float) -> bytes:
     return struct.pack(">d", value + 0.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(table=NAMES, column=NAMES, text=st.text(), number=st.floats(allow_nan=False))
 async def test_any_name_and_any_value(table: str, column: str, text: str, number: float) -> None:
     if column.lower() == "id" or table.lower().startswith(("ps_", "sqlite_")):

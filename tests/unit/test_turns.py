@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from patience import PATIENCE
 
 
 class Proxy:
@@ -226,7 +227,7 @@ async def test_a_generator_that_begins_in_an_answer_is_known_to_its_loop(
 
     browser.in_browser(event)
     await task
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), PATIENCE)
 
 
 # -- turns -----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ T = TypeVar("T")
 # Far more than any search takes. In seconds: of computing, which does not depend on what else the
 # machine does; and of waiting, within the time that a test may take.
 COMPUTING = 60
-WAITING = 200.0
+WAITING = 600.0
 
 UNNOTICED, NOTICED, NOT_SET_UP = range(3)
 # What a program gets for what it did itself, and for being endless.

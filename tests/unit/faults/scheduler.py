@@ -128,8 +128,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
             self.create_task(generator.aclose())
 
     def _drop_tasks(self) -> None:
-        # Of tabs that died: nothing of them ran since. Their frames have to go, now that all is over
-        # and no queue takes anything, and Python runs what they have to clean up.
+        # Of tabs that died: nothing of them ran since. Now that all is over and no queue takes
+        # anything, their frames have to go, and Python runs what they have to clean up.
         for task in self._tasks:
             if not task.done():
                 # It would complain that nobody waits for it.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import LONGER, PATIENCE
 
 import holdfast
 from holdfast import Column, Database, DiffContext, Schema, Table
@@ -68,7 +69,7 @@ class Recorder:
         return [record for call in self.calls for record in call]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with self._changed, asyncio.timeout(5):
+        async with self._changed, asyncio.timeout(PATIENCE):
             await self._changed.wait_for(condition)
 
     async def until_seen(self, count: int) -> list[tuple[str, str]]:
@@ -109,7 +110,11 @@ async def connect(database_name: str) -> AsyncIterator[Open]:
     opened = []
 
     async def one_more() -> Database:
-        opened.append(await holdfast.open(database_name, schema=SCHEMA, persist_triggers=True))
+        opened.append(
+            await holdfast.open(
+                database_name, schema=SCHEMA, persist_triggers=True, busy_timeout=LONGER
+            )
+        )
         return opened[-1]
 
     yield one_more
@@ -124,7 +129,9 @@ async def db(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
         name = "db.db"
     else:
         name = request.getfixturevalue("database_name")
-    async with holdfast.open(name, schema=SCHEMA, storage=request.param) as database:
+    async with holdfast.open(
+        name, schema=SCHEMA, storage=request.param, busy_timeout=LONGER
+    ) as database:
         yield database
 
 
@@ -150,6 +157,6 @@ async def leftovers(database: Database) -> list[str]:
 
 async def eventually(check: Callable[[], Awaitable[object]]) -> None:
     """Until `check` gives something true; for what no event tells."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not await check():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

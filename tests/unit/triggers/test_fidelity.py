@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import apsw
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import holdfast
@@ -130,7 +130,7 @@ async def run(db: Database, history: list[list[tuple[str, list[Any]]]]) -> None:
                     continue
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), made=tables(), persist=st.booleans())
 async def test_a_replayed_diff_gives_the_table(
     data: st.DataObject, made: Made, persist: bool
@@ -170,7 +170,7 @@ VIEW = [Column.text("name"), Column.integer("order"), Column.real("a b")]
 TYPED = [st.text(max_size=4), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), local_only=st.booleans())
 async def test_a_replayed_diff_gives_the_view(data: st.DataObject, local_only: bool) -> None:
     keys = st.sampled_from(["a", "b", "c"])

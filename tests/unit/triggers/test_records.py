@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from across import inside
+from patience import PATIENCE
 
 import holdfast
 from holdfast import (
@@ -266,7 +267,7 @@ async def test_asking_inside_a_transaction_is_an_error(db: Database) -> None:
     first = await listening(db, batches)
     await db.execute("INSERT INTO lists(id) VALUES ('a')")
     assert len(await first) == 1
-    async with db.write_transaction() as tx, asyncio.timeout(5):
+    async with db.write_transaction() as tx, asyncio.timeout(PATIENCE):
         with pytest.raises(NestedTransactionError, match="would wait"):
             await anext(batches)
         await tx.execute("INSERT INTO lists(id) VALUES ('b')")
@@ -285,6 +286,7 @@ async def test_a_loop_that_is_cancelled_twice_disposes(db: Database) -> None:
         for _ in range(2):
             task.cancel()
             await asyncio.sleep(0.02)
+        await asyncio.wait({task}, timeout=PATIENCE)
         assert task.cancelled()
 
     async def gone() -> bool:
@@ -345,7 +347,7 @@ async def test_b10_the_stamp_survives_a_discard(db: Database) -> None:
     async with db.write_transaction() as tx:
         for number in range(3):
             await tx.execute("INSERT INTO lists(id) VALUES (?)", (str(number),))
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), PATIENCE)
     assert tracker_calls[0] == [("2", tx.id)]
 
 
