@@ -11,12 +11,27 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_pyodide import runner
 from pytest_pyodide.config import get_global_config
 
+# Of a call, in seconds: what takes longer hangs. The 20 that it would have are no more than a busy
+# computer takes to load Pyodide.
+HANGS = 900
+
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+get_driver = runner.SeleniumChromeRunner.get_driver
+
+
+def patient_driver(self: runner.SeleniumChromeRunner, jspi: bool = False) -> Any:
+    """Chrome's; Selenium would hear no answer that takes longer than two minutes."""
+    driver = get_driver(self, jspi)
+    driver.command_executor.client_config.timeout = HANGS + 60
+    return driver
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,9 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
             f"{config.option.dist_dir} holds no Pyodide with holdfast's wheel beside it. "
             "Run `make test-browser`, which makes it first."
         )
-    # Of each call, in seconds: for what hangs. The 20 that it would have are no more than a busy
-    # computer takes to load Pyodide.
-    runner.SeleniumChromeRunner.script_timeout = 900
+    runner.SeleniumChromeRunner.script_timeout = HANGS
+    runner.SeleniumChromeRunner.get_driver = patient_driver
     # Selenium's own manager would ask the network; the driver is one of the system's packages.
     os.environ["SE_OFFLINE"] = "true"
     driver = shutil.which("chromedriver")

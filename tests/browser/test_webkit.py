@@ -60,7 +60,7 @@ def driver(display: str) -> Iterator[WebDriver]:
     environment = {**os.environ, "DISPLAY": display, "WEBKIT_DISABLE_COMPOSITING_MODE": "1"}
     service = Service(program("WEBKITWEBDRIVER", "WebKitWebDriver"), env=environment)
     driver = webdriver.WebKitGTK(options=options, service=service)
-    driver.set_script_timeout(600)  # for what hangs
+    driver.set_script_timeout(900)  # for what hangs
     yield driver
     driver.quit()
 
