@@ -133,7 +133,7 @@ def tab(driver: WebDriver, address: str, request: pytest.FixtureRequest) -> Iter
 
 def opened(options: str = "") -> str:
     return f"""
-db = await holdfast.open("webkit.db"{options})
+db = await holdfast.open("webkit.db", busy_timeout=60{options})
 await db.execute("CREATE TABLE IF NOT EXISTS notes(id INTEGER PRIMARY KEY, text TEXT)")
 [db.storage, db.persists_triggers]
 """
@@ -207,7 +207,7 @@ weaken = BroadcastChannel.new("weaken")
 told = 0
 async def until_it_dies(n):
     global told
-    async with holdfast.open("dies.db", worker="/e2e/weak.mjs") as db:
+    async with holdfast.open("dies.db", busy_timeout=60, worker="/e2e/weak.mjs") as db:
         await db.execute("CREATE TABLE IF NOT EXISTS t(v)")
         found = await db.fetch_value("SELECT count(*) FROM t")
         assert found in (told * 2, told * 2 + 2), (found, told)
@@ -260,7 +260,8 @@ class ScriptTab:
 
     def __init__(self, driver: WebDriver, address: str, wheel: str) -> None:
         self._driver = driver
-        self._options = {"pyodide": "/pyodide/", "packages": [f"{address}/pyodide/{wheel}"]}
+        packages = [f"{address}/pyodide/{wheel}"]
+        self._options = {"pyodide": "/pyodide/", "packages": packages, "busyTimeout": 60}
         driver.switch_to.new_window("tab")
         driver.get(f"{address}/e2e/javascript.html")
 

@@ -6,8 +6,8 @@ const STARTING = "holdfast:shared:starting";
 const LIVING = `holdfast:shared:${globalThis.holdfastHost.version}:`;
 
 // How long to wait for other pages that look for the worker, and for the worker to answer, in
-// milliseconds: a browser may say nothing of a shared worker that it does not start.
-const TIMEOUT = 30_000;
+// milliseconds: as in shared.py.
+const TIMEOUT = 60_000;
 
 /** This page's end of the shared worker; `ready` is a Peer that was greeted. */
 export class SharedTab {

@@ -56,8 +56,9 @@ _STARTING = "holdfast:shared:starting"
 _PREFIX = f"holdfast:shared:{version('holdfast')}:"
 
 # How long to wait for other pages that look for the worker, and for the worker to answer, in
-# seconds: a browser may say nothing of a shared worker that it does not start.
-TIMEOUT = 30.0
+# seconds: a browser may say nothing of a shared worker that it does not start. One that starts its
+# Python answers between the parts of that, each of which takes its time on a slow device.
+TIMEOUT = 60.0
 
 _DIED = (
     "the shared worker that has the databases of this site's pages died. What was committed is "
