@@ -109,10 +109,19 @@ while error is None and kept < 1000:
     const a = await openTab(page);
     const b = await openTab(page);
     for (const tab of [a, b]) await tab.run(open);
-    await a.run(insert(10));
+    // In the middle of a commit, most often.
+    await a.run(`
+async def write():
+    while True:
+        await db.execute("INSERT INTO t(pad) VALUES(randomblob(1000000))")
+        emit("written")
+writing = asyncio.ensure_future(write())
+`);
+    await a.event();
     const devtools = await context.newCDPSession(a.page);
     const origin = process.env.HOLDFAST_ORIGIN;
     await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "indexeddb" });
+    expect(await a.run(raised(`await writing`))).toMatch(/^StorageUnavailableError: .*was cleared/);
     for (const tab of [a, b]) {
       expect(await tab.run(raised(insert(10)))).toMatch(/^StorageUnavailableError: .*was cleared/);
     }
