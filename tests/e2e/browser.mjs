@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { launchPlain } from "./plain-chromium.mjs";
-import { alive, browserProcess, busyProcess } from "./processes.mjs";
+import { alive, browserProcess, busyProcess, tabProcesses } from "./processes.mjs";
 import { Tab } from "./tab.mjs";
 
 const kinds = {
@@ -112,11 +112,13 @@ export class Browser {
   /** kill -9 of the browser with all of its tabs, and a new one with the same profile. */
   async restart() {
     const pid = browserProcess(this.profile);
+    // Those of its tabs end when they notice; one that did not would write on.
+    const pids = [pid, ...tabProcesses(this.profile).keys()];
     // Playwright tells when it has noticed; closing a context that is going would be an error.
     const closed = this.context.waitForEvent("close");
     process.kill(pid, "SIGKILL");
     await closed;
-    await expect.poll(() => alive(pid), { intervals: [5] }).toBe(false);
+    await expect.poll(() => pids.filter(alive), { intervals: [5] }).toEqual([]);
     this.#open = [];
     this.#idle = [];
     await this.#launch();

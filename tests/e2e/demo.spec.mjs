@@ -8,6 +8,8 @@ const test = base.extend({
   openDemo: async ({ context }, use) => {
     await use(async (n) => {
       const pages = await Promise.all(Array.from({ length: n }, () => context.newPage()));
+      // A message stays until a later one: it is read, or its button clicked, however late.
+      await Promise.all(pages.map((page) => page.addInitScript(keepMessages)));
       for (const page of pages) {
         page.on("pageerror", (error) => console.log(`[page] ${error.message}`));
       }
@@ -26,6 +28,13 @@ const test = base.extend({
     await use(pages);
   },
 });
+
+/** In a page. */
+function keepMessages() {
+  const { setTimeout } = window;
+  window.setTimeout = (call, time, ...args) =>
+    time === 6_000 || time === 10_000 ? undefined : setTimeout(call, time, ...args);
+}
 
 const row = (page, title) =>
   page.locator("#table tr", { has: page.locator(`td.title:text-is("${title}")`) });

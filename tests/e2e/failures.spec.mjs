@@ -69,12 +69,11 @@ test.describe("in Chromium, which can take things away", () => {
     const devtools = await context.newCDPSession(a.page);
     const origin = process.env.HOLDFAST_ORIGIN;
     await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "all" });
-    // Nobody tells a worker; it is found out soon after a write.
-    await a.run(insert());
+    // Nobody tells a worker; it is found out soon after a write, most often after the next one.
     await expect
       .poll(() => a.run(raised(insert())))
       .toMatch(/^StorageUnavailableError: the files of 'failures.db' were removed/);
-    expect(await a.run(count)).toBeGreaterThanOrEqual(2);
+    expect(await a.run(count)).toBeGreaterThanOrEqual(1);
     // The browser itself gives nothing new to open pages of the site, and says so.
     expect(await a.run(`await db.close()` + raised(`await holdfast.open("failures.db")`))).toMatch(
       /^StorageUnavailableError: .*load it again/,
@@ -194,8 +193,12 @@ await db.execute("VACUUM")
 async with db.write_transaction() as tx:
     pass
 root = await db.fetch_value("SELECT rootpage FROM sqlite_schema WHERE name = 't'")
-for _ in range(1200):
+# Until all of it is in the file: the WAL begins anew.
+most, frames = 0, 1
+while frames >= most:
+    most = frames
     await db.execute("UPDATE whole SET pad = randomblob(901) WHERE id = 1")
+    frames = db._storage.node.status("frames")
 await db.close()
 `);
   const root = await tab.run("root");

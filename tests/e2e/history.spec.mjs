@@ -7,7 +7,7 @@ const ACCOUNTS = 10;
 const SUM = ACCOUNTS * 100;
 
 const open = `
-import asyncio, random, js, holdfast
+import asyncio, random, time, holdfast
 db = await holdfast.open("history.db", busy_timeout=60)
 async with db.write_transaction() as tx:
     await tx.execute("CREATE TABLE IF NOT EXISTS account(id INTEGER PRIMARY KEY, n INTEGER)")
@@ -23,7 +23,7 @@ chance = random.Random(${seed})
 running = True
 
 def tell(id, what, **more):
-    emit({"tab": ${tab}, "id": id, "what": what, "at": js.performance.timeOrigin + js.performance.now(), **more})
+    emit({"tab": ${tab}, "id": id, "what": what, "at": time.time() * 1e3, **more})
 
 async def look(tx):
     version, total, rows = await tx.fetch_one("${LOOK}")

@@ -17,7 +17,8 @@ export async function stopIdle(tab, other) {
     await tab.stop();
     try {
       // It may have taken one just then, to look for what others committed, and keep it while it is
-      // stopped.
+      // stopped. What it asked for last is seen at the second look.
+      await other.leases();
       await idle({ timeout: 3_000 });
     } catch (error) {
       tab.resume();

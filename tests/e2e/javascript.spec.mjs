@@ -110,16 +110,16 @@ len(await db.triggers.tracked())`);
     await expect.poll(() => py.run(`len(await db.triggers.tracked())`)).toBe(2);
     await py.run(`await db.execute("INSERT INTO notes(text) VALUES('not this'), ('from Python')")`);
     await expect.poll(() => js.evaluate(() => seen.handled)).toEqual(["from Python"]);
-    await js.evaluate(() => db.execute("UPDATE notes SET text = 'from JavaScript' WHERE id = 1"));
-    await py.event((rows) => rows.includes("from JavaScript"));
-    await expect.poll(() => js.evaluate(() => seen.watched.at(-1))).toBe(2);
-    expect(await js.evaluate(() => seen.errors)).toEqual([true]);
     await expect
       .poll(() => js.evaluate(() => seen.records))
       .toEqual([
         ["INSERT", "not this", true, true],
         ["INSERT", "from Python", true, true],
       ]);
+    await js.evaluate(() => db.execute("UPDATE notes SET text = 'from JavaScript' WHERE id = 1"));
+    await py.event((rows) => rows.includes("from JavaScript"));
+    await expect.poll(() => js.evaluate(() => seen.watched.at(-1))).toBe(2);
+    expect(await js.evaluate(() => seen.errors)).toEqual([true]);
     expect(await js.evaluate(() => tracker.stop().then(() => tracker.gone))).toBe(true);
     // The loop was left, so its trigger went too.
     await expect.poll(() => py.run(`len(await db.triggers.tracked())`)).toBe(0);

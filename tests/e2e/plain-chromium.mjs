@@ -12,7 +12,9 @@ export async function launchPlain(executable, profile) {
     ["--headless", "--no-sandbox", "--remote-debugging-port=0", `--user-data-dir=${profile}`],
     { stdio: ["ignore", "ignore", "pipe"] },
   );
-  const browser = await chromium.connectOverCDP(await address(child), { noDefaults: true });
+  // A bound that tells what hangs: it answers when it has begun, however slowly.
+  const options = { noDefaults: true, timeout: 180_000 };
+  const browser = await chromium.connectOverCDP(await address(child), options);
   const [context] = browser.contexts();
   return {
     context,

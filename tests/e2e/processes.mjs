@@ -51,7 +51,7 @@ export function browserProcess(profile) {
 }
 
 /** CPU milliseconds used so far by each tab process of the browser with this profile folder. */
-function tabProcesses(profile) {
+export function tabProcesses(profile) {
   const all = processes();
   // Only the browser's first process is sure to name the profile; the others descend from it.
   const ofBrowser = (pid) => {
