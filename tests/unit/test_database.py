@@ -512,9 +512,19 @@ async def test_vacuum_is_nobody_elses_commit(db: Database, monkeypatch: pytest.M
     found: list[object] = []
     db._announcements.subscribe(lambda announcement: found.append(announcement.doubtful))
     monkeypatch.setattr("holdfast.database.LOOKOUT", 0.01)
+    has_news = db._storage.has_news
+    looks = asyncio.Semaphore(0)
+
+    async def looking() -> bool:
+        looks.release()
+        return await has_news()
+
+    monkeypatch.setattr(db._storage, "has_news", looking)
     look_out = db._start(db._look_out())
     await db.execute("VACUUM")
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            await looks.acquire()
     look_out.cancel()
     assert False not in found
 
