@@ -75,7 +75,10 @@ def _in_child(
     # At the hard limit comes SIGKILL, which may be anybody's.
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (computing, hard))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # Whatever the parent ignores, as what runs in the background does.
+    for number in OWN_SIGNALS | {signal.SIGINT, signal.SIGTERM}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.setitimer(signal.ITIMER_REAL, waiting)
     # What the parent has yet to collect (connections, above all) is for the parent to close.
     gc.freeze()
@@ -87,8 +90,6 @@ def _in_child(
             return NOT_SET_UP
         try:
             search(value)
-        except KeyboardInterrupt:
-            return NOT_SET_UP
         except BaseException:
             # Not left by way of the stack: what is left of the search is as broken as it is.
             os._exit(NOTICED)
