@@ -3,8 +3,6 @@
 import { openPage } from "./javascript.mjs";
 import { expect, test } from "./tabs.mjs";
 
-test.use({ ownBrowser: true });
-
 let page;
 
 test.beforeEach(async ({ context }) => {

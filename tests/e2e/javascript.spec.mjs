@@ -7,8 +7,6 @@ import asyncio, holdfast
 db = await holdfast.open("both.db", busy_timeout=60)
 `;
 
-test.use({ ownBrowser: true });
-
 test("JavaScript has the whole of it, beside a page with Python", async ({ context, openTab }) => {
   const js = await openPage(context, "both.db");
 

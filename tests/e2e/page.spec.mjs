@@ -1,9 +1,6 @@
 // Python on a page's main thread, with its databases in the worker that holdfast starts for it.
 import { expect, test } from "./tabs.mjs";
 
-// Its tests begin without any database, and their pages are used by nobody else.
-test.use({ ownBrowser: true });
-
 const OPEN = `
 import asyncio, holdfast
 db = await holdfast.open("page.db", busy_timeout=60)

@@ -6,8 +6,6 @@ import { expect, test } from "./tabs.mjs";
 const pages = [...readFileSync("README.md", "utf8").matchAll(/^```html\n(.*?)^```$/gms)];
 const [onMainThread, inWorker, pyScript, javaScript] = pages.map(([, html]) => html);
 
-test.use({ ownBrowser: true });
-
 test("the first page is short enough to be copied", () => {
   expect(pages).toHaveLength(4);
   expect(onMainThread.trimEnd().split("\n").length).toBeLessThan(40);

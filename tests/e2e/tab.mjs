@@ -180,9 +180,8 @@ export class Tab {
   }
 
   #load() {
-    const { folder, classic, thread, scripts, ignoreMode } = this.options;
-    // A worker's globals are not those of a page: what a worker started is of no use there.
-    const image = folder === "e2e" && thread === "worker" && !classic;
+    const { folder, classic, scripts, ignoreMode } = this.options;
+    const image = folder === "e2e" && !classic;
     return this.#call({ load: { packages: [wheelUrl()], scripts, classic, ignoreMode, image } });
   }
 

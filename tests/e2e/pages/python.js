@@ -25,12 +25,14 @@ globalThis.python = (loadScript, emit) => {
   // begins like this too (see browser/worker.mjs).
   async function start(loadPyodide) {
     const images = await caches.open("tests");
-    if (!(await images.match("/python"))) {
+    // A worker's globals are not those of a page: what a worker started is of no use there.
+    const key = `/python?${globalThis.constructor.name}`;
+    if (!(await images.match(key))) {
       // The one that is copied goes: its `js` is a stand-in, whose accessors fail.
       const copied = await loadPyodide({ _makeSnapshot: true });
-      await images.put("/python", new Response(copied.makeMemorySnapshot()));
+      await images.put(key, new Response(copied.makeMemorySnapshot()));
     }
-    const kept = await images.match("/python");
+    const kept = await images.match(key);
     return loadPyodide({ _loadSnapshot: await kept.arrayBuffer() });
   }
 
