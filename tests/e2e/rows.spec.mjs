@@ -32,8 +32,8 @@ for (const [storage, options, names] of [
     test.setTimeout(1_800_000);
     const tab = await openTab(options);
     await tab.run(`
-import json, micropip, sys, types
-await micropip.install("pytest")
+import json, pyodide_js, sys, types
+await pyodide_js.loadPackage("pytest")
 run_tests = types.ModuleType("run_tests")
 sys.modules["run_tests"] = run_tests
 exec(json.loads(${literal(runner)}), vars(run_tests))

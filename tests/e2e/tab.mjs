@@ -65,9 +65,14 @@ export class Tab {
     await page.waitForFunction(() => window.tab);
     // One that may share its process, with a shared worker's tab that is gone, is not killed alone.
     if (tab.options.killable) {
-      tab.pid = await busyProcess(browser.profile, known, (spin) => tab.#call({ spin }));
+      // Its Python's start is work to be told by, mostly enough of it.
+      let starting;
+      tab.pid = await busyProcess(browser.profile, known, (spin) =>
+        starting ? tab.#call({ spin }) : (starting = tab.#load()),
+      );
+    } else {
+      await tab.#load();
     }
-    await tab.#load();
     return tab;
   }
 
@@ -182,7 +187,7 @@ export class Tab {
   #load() {
     const { folder, classic, scripts, ignoreMode } = this.options;
     const image = folder === "e2e" && !classic;
-    return this.#call({ load: { packages: [wheelUrl()], scripts, classic, ignoreMode, image } });
+    return this.#call({ load: { packages: ["holdfast"], scripts, classic, ignoreMode, image } });
   }
 
   #take(event) {

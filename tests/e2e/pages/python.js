@@ -3,9 +3,10 @@
 //
 // load: { packages, scripts, classic, image }
 //                              loads the scripts and Pyodide, in the way of a classic script or of a
-//                              module, and micropip.install()s the packages; `image`: lets Python
-//                              begin from a copy of one that was started before, which is made
-//                              where there is none
+//                              module, and the packages, which its lock file names: micropip, as on
+//                              the README's pages, would take longer than the start of Python;
+//                              `image`: lets Python begin from a copy of one that was started
+//                              before, which is made where there is none
 // python: "code"               runs it (await allowed); gives its last expression
 // spin: milliseconds           keeps this thread busy, so that its process can be told by its load
 //
@@ -44,10 +45,7 @@ globalThis.python = (loadScript, emit) => {
       pyodide = await (image ? start(loadPyodide) : loadPyodide());
       // It gives nothing back: of a promise Pyodide would keep the arguments, which are gone then.
       pyodide.globals.set("emit", (value) => void emit(toPlain(value)));
-      await pyodide.loadPackage("micropip");
-      const micropip = pyodide.pyimport("micropip");
-      for (const name of packages) await micropip.install(name);
-      micropip.destroy();
+      await pyodide.loadPackage(packages, { messageCallback() {} });
     },
     async python(code) {
       return toPlain(await pyodide.runPythonAsync(code));
