@@ -352,17 +352,6 @@ globalThis.holdfastHost ??= (() => {
     return bytes;
   }
 
-  // Why no transaction can begin any more; null: one can. Of what it interrupts when it clears a
-  // site's data the browser only says that it was aborted.
-  function refusal(database) {
-    try {
-      database.transaction("about").abort();
-      return null;
-    } catch (error) {
-      return error;
-    }
-  }
-
   // One transaction: the database gets `size`, loses the blocks from number `keep` on, and gets
   // what `next()` gives, [Float64Array of numbers, Uint8Array of their blocks], until it gives
   // undefined. Resolves when the transaction is complete; rejects when nothing of it remains.
@@ -372,9 +361,7 @@ globalThis.holdfastHost ??= (() => {
       const blocks = transaction.objectStore("blocks");
       let failure = null;
       transaction.oncomplete = () => resolve();
-      transaction.onabort = () => {
-        reject(refusal(database) ?? failure ?? transaction.error ?? new Error("aborted"));
-      };
+      transaction.onabort = () => reject(failure ?? transaction.error ?? new Error("aborted"));
       transaction.objectStore("about").put(size, "size");
       let last = blocks.delete(IDBKeyRange.lowerBound(keep));
       const more = () => {
