@@ -68,16 +68,15 @@ def driver(display: str) -> Iterator[WebDriver]:
 class Tab:
     """A tab with Python in its page; `run` gives the code's last expression, as JSON has it."""
 
-    def __init__(self, driver: WebDriver, address: str, wheel: str) -> None:
+    def __init__(self, driver: WebDriver, address: str) -> None:
         self._driver = driver
         driver.switch_to.new_window("tab")
         self._handle = driver.current_window_handle
-        self._packages = [f"{address}/pyodide/{wheel}"]
         driver.get(f"{address}/e2e/tab.html?thread=page")
         self._load()
 
     def _load(self) -> None:
-        self._call({"load": {"packages": self._packages, "scripts": []}})
+        self._call({"load": {"packages": ["holdfast"], "scripts": []}})
         self.run("import asyncio, holdfast")
 
     def reload(self) -> None:
@@ -118,12 +117,11 @@ Open = Callable[[], Tab]
 
 
 @pytest.fixture
-def tab(driver: WebDriver, address: str, request: pytest.FixtureRequest) -> Iterator[Open]:
+def tab(driver: WebDriver, address: str) -> Iterator[Open]:
     """Opens a tab."""
-    (wheel,) = request.config.option.dist_dir.glob("holdfast-*.whl")
     first = driver.current_window_handle
 
-    yield lambda: Tab(driver, address, wheel.name)
+    yield lambda: Tab(driver, address)
     for handle in driver.window_handles:
         if handle != first:
             driver.switch_to.window(handle)

@@ -73,7 +73,8 @@ test.describe("in Chromium, which can take things away", () => {
     const devtools = await context.newCDPSession(a.page);
     const origin = process.env.HOLDFAST_ORIGIN;
     // Before there is any database: Chromium asks for what is left only now and then.
-    await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 20_000_000 });
+    const { usage } = await devtools.send("Storage.getUsageAndQuota", { origin });
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: usage + 20_000_000 });
     for (const tab of [a, b]) await tab.run(open);
     const [kept, error] = await a.run(`
 kept, error = 0, None

@@ -339,14 +339,27 @@ globalThis.holdfastHost ??= (() => {
     );
   }
 
-  const sizeOf = async (database) =>
-    (await done(database.transaction("about").objectStore("about").get("size"))) ?? 0;
+  // What `work` comes to, unless the browser closes `database` before: it does when it clears the
+  // site's data, and may then tell a transaction that was being committed nothing at all.
+  function whileOpen(database, work) {
+    return new Promise((resolve, reject) => {
+      const closed = () =>
+        reject(new DOMException("the browser has closed the database", "InvalidStateError"));
+      database.addEventListener("close", closed);
+      work.then(resolve, reject).finally(() => database.removeEventListener("close", closed));
+    });
+  }
+
+  const sizeOf = async (database) => {
+    const about = database.transaction("about").objectStore("about");
+    return (await whileOpen(database, done(about.get("size")))) ?? 0;
+  };
 
   // The blocks from number `from` on, as one Uint8Array; empty at the end.
   async function readBlocks(database, from) {
     const range = IDBKeyRange.bound(from, from + AT_ONCE - 1);
     const blocks = database.transaction("blocks").objectStore("blocks");
-    const found = await done(blocks.getAll(range));
+    const found = await whileOpen(database, done(blocks.getAll(range)));
     const bytes = new Uint8Array(found.length * BLOCK);
     found.forEach((block, i) => bytes.set(new Uint8Array(block), i * BLOCK));
     return bytes;
@@ -356,7 +369,7 @@ globalThis.holdfastHost ??= (() => {
   // what `next()` gives, [Float64Array of numbers, Uint8Array of their blocks], until it gives
   // undefined. Resolves when the transaction is complete; rejects when nothing of it remains.
   function writeBlocks(database, size, keep, next, durability) {
-    return new Promise((resolve, reject) => {
+    const writing = new Promise((resolve, reject) => {
       const transaction = database.transaction(["blocks", "about"], "readwrite", { durability });
       const blocks = transaction.objectStore("blocks");
       let failure = null;
@@ -380,6 +393,7 @@ globalThis.holdfastHost ??= (() => {
       };
       more();
     });
+    return whileOpen(database, writing);
   }
 
   async function namesOfBlocks() {

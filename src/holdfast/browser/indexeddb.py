@@ -124,7 +124,7 @@ def _explaining(name: str) -> Iterator[None]:
         elif error.name == "InvalidStateError":
             why = "The site's data was cleared; close every page of the site, and load it again"
         else:
-            why = "Private windows, blocked site data and a full disk do that"
+            why = "Private windows, blocked or cleared site data and a full disk do that"
         raise StorageUnavailableError(
             f"IndexedDB refused {name!r}: {error.name}: {error.message.rstrip('.')}. {why}"
         ) from error

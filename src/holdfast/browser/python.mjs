@@ -53,6 +53,7 @@ async function startPython(options) {
     try {
       const memory = kept.body.pipeThrough(new DecompressionStream("gzip"));
       const _loadSnapshot = new Response(memory).arrayBuffer();
+      _loadSnapshot.catch(() => {}); // Pyodide tells, which asks for it later than it may fail
       const pyodide = await loadPyodide({ ...options, _loadSnapshot });
       // Else every worker would draw the same numbers from here on.
       pyodide.runPython("import random; random.seed()");
@@ -73,5 +74,8 @@ async function startPython(options) {
   return pyodide;
 }
 
-const zipped = (memory) =>
-  new Response(new Blob([memory]).stream().pipeThrough(new CompressionStream("gzip")));
+// In one piece: of a stream whose worker ends a Cache may keep what came until then.
+async function zipped(memory) {
+  const stream = new Blob([memory]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Response(await new Response(stream).arrayBuffer());
+}
