@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 get_driver = runner.SeleniumChromeRunner.get_driver
 
 
-def patient_driver(self: runner.SeleniumChromeRunner, jspi: bool = False) -> Any:
-    """Chrome's; Selenium would hear no answer that takes longer than two minutes."""
-    driver = get_driver(self, jspi)
+def patient(driver: Any) -> Any:
+    """That driver; of itself Selenium hears no answer that takes longer than two minutes."""
+    driver.set_script_timeout(HANGS)
     driver.command_executor.client_config.timeout = HANGS + 60
     return driver
+
+
+@pytest.fixture(scope="session", name="patient")
+def patient_fixture() -> Callable[[Any], Any]:
+    return patient
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "Run `make test-browser`, which makes it first."
         )
     runner.SeleniumChromeRunner.script_timeout = HANGS
-    runner.SeleniumChromeRunner.get_driver = patient_driver
+    runner.SeleniumChromeRunner.get_driver = lambda *options: patient(get_driver(*options))
     # Selenium's own manager would ask the network; the driver is one of the system's packages.
     os.environ["SE_OFFLINE"] = "true"
     driver = shutil.which("chromedriver")

@@ -52,15 +52,14 @@ def display() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def driver(display: str) -> Iterator[WebDriver]:
+def driver(display: str, patient: Callable[[Any], Any]) -> Iterator[WebDriver]:
     options = Options()
     options.add_argument("--automation")
     if binary := os.environ.get("MINIBROWSER"):
         options.binary_location = binary
     environment = {**os.environ, "DISPLAY": display, "WEBKIT_DISABLE_COMPOSITING_MODE": "1"}
     service = Service(program("WEBKITWEBDRIVER", "WebKitWebDriver"), env=environment)
-    driver = webdriver.WebKitGTK(options=options, service=service)
-    driver.set_script_timeout(900)  # for what hangs
+    driver = patient(webdriver.WebKitGTK(options=options, service=service))
     yield driver
     driver.quit()
 
