@@ -49,6 +49,7 @@ export class Browser {
   #idle = []; // tabs of earlier tests, tidied up
 
   #plain;
+  #handleMode;
 
   // plain: where a page can be hidden, frozen and gone back to; see plain-chromium.mjs.
   constructor(name, { ignoreMode = false, plain = false } = {}) {
@@ -85,6 +86,18 @@ export class Browser {
     const tab = (plain && this.#idle.shift()) || (await this.#newTab({ ...options, plain }));
     this.#open.push(tab);
     return tab;
+  }
+
+  /** How its workers have file handles beside each other: "shared" or "exclusive". */
+  async handleMode() {
+    if (this.ignoreMode) return "exclusive";
+    if (!this.#handleMode) {
+      const page = await this.context.newPage();
+      await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/empty.html`);
+      this.#handleMode = await page.evaluate(handleMode);
+      await page.close();
+    }
+    return this.#handleMode;
   }
 
   #newTab(options) {
@@ -156,6 +169,23 @@ export class Browser {
     await (this.#plain || this.context).close();
     rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+/** In a page: what a worker gets that asks for a handle to share. */
+function handleMode() {
+  const ask = async () => {
+    const root = await navigator.storage.getDirectory();
+    const file = await root.getFileHandle("handle-mode", { create: true });
+    const handle = await file.createSyncAccessHandle({ mode: "readwrite-unsafe" });
+    postMessage(handle.mode === "readwrite-unsafe" ? "shared" : "exclusive");
+    handle.close();
+  };
+  const script = new Blob([`(${ask})()`], { type: "text/javascript" });
+  const worker = new Worker(URL.createObjectURL(script));
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = ({ message }) => reject(new Error(message));
+  });
 }
 
 /** In a page: removes all files and databases, and tells what is left of them, and of locks. */

@@ -92,7 +92,7 @@ async function hide(page) {
 
 // The lease that would keep others from writing: where handles are exclusive, that to read. (The one
 // to read beside others is taken for a moment after each commit, to see that the files are there.)
-const blocking = (browserName) => `holdfast:life.db:${browserName === "chromium" ? "write" : "read"}`;
+const blocking = (handleMode) => `holdfast:life.db:${handleMode === "shared" ? "write" : "read"}`;
 const expectKept = (tab, lease) =>
   expect.poll(async () => (await tab.leases()).filter((name) => name === lease), { intervals: [20] });
 // After this no handler runs that would take leases of its own.
@@ -113,9 +113,10 @@ const writeAndKeep = (tab, other, lease) =>
 test("a page that is hidden or frozen keeps no lease, and misses nothing", async ({
   openTab,
   browserName,
+  handleMode,
 }) => {
-  const shared = browserName === "chromium";
-  const lease = blocking(browserName);
+  const freezes = browserName === "chromium";
+  const lease = blocking(handleMode);
   const a = await openTab({ thread: "page" });
   await a.run(KEEP + open);
   const b = await openTab();
@@ -142,7 +143,7 @@ test("a page that is hidden or frozen keeps no lease, and misses nothing", async
     await expectKept(b, lease).toEqual([]);
   });
 
-  if (shared) {
+  if (freezes) {
     await test.step("frozen, after it wrote while it was hidden", async () => {
       await hide(a.page);
       await writeAndKeep(a, b, lease);
@@ -170,9 +171,10 @@ test("a page that is hidden or frozen keeps no lease, and misses nothing", async
 test("a transaction goes on however its page is hidden or frozen meanwhile", async ({
   openTab,
   browserName,
+  handleMode,
 }) => {
-  const shared = browserName === "chromium";
-  const lease = blocking(browserName);
+  const freezes = browserName === "chromium";
+  const lease = blocking(handleMode);
   const a = await openTab({ thread: "page" });
   await a.run(KEEP + open);
   const b = await openTab();
@@ -210,10 +212,10 @@ writing = asyncio.ensure_future(write("${first}", "${second}"))
 
   await test.step("until then others are told that it is busy", async () => {
     await begin(3, 4);
-    if (shared) await setLife(a.page, "frozen");
+    if (freezes) await setLife(a.page, "frozen");
     expect(await b.run(refused("never"))).toBe("busy");
-    if (shared) {
-      expect(await b.run(rows)).toEqual(["1", "2"]);
+    if (handleMode === "shared") expect(await b.run(rows)).toEqual(["1", "2"]);
+    if (freezes) {
       await setLife(a.page, "active");
       expect(await b.run(refused("never"))).toBe("busy");
     }

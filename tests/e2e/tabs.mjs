@@ -50,8 +50,8 @@ export const test = base.extend({
   context: ({ tabBrowser }, use) => use(tabBrowser.context),
 
   /** The mode that `(await db.status()).handle_mode` has to have. */
-  handleMode: async ({ browserName, handles }, use) => {
-    await use(handles || (browserName === "firefox" ? "exclusive" : "shared"));
+  handleMode: async ({ tabBrowser }, use) => {
+    await use(await tabBrowser.handleMode());
   },
 
   /**

@@ -75,8 +75,9 @@ class Presence:
             self._leases.leave_read()
         self._gone = (
             f"the files of {self._name!r} were removed while it was open here, as clearing the "
-            "site's data does. In this tab it can still be read and exported, but not written; "
-            "for a new one close every page of the site and load it again"
+            "site's data does. In this tab it can still be read and exported, but not written. For "
+            "a new one close it and open it again; if the browser refuses that, close every page "
+            "of the site and load it again"
         )
         logger.error("%s", self._gone)
 
