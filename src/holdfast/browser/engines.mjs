@@ -1,5 +1,7 @@
 // Which worker has the databases of a page without Python; as remote/engine.py. Part of holdfast.mjs.
 //
+// The page may be a worker of the application's own: what it starts then is a worker of that worker.
+//
 //   storage       where the databases are
 //   ---------------------------------------------------------------------------------------
 //   "opfs"        a dedicated worker of the page, which lives as long as the page
@@ -12,7 +14,7 @@ import { Peer, died, named, notStarted } from "./peer.mjs";
 import { SharedTab } from "./shared.mjs";
 
 // The name that makes holdfast.mjs the worker: see worker.mjs.
-const WORKER = "holdfast";
+const WORKER = "holdfast:worker";
 
 let own = null;
 let shared = null;
@@ -23,6 +25,7 @@ let said = {};
 
 /** The other end of `storage`: a Peer that was greeted. */
 export async function engine(storage, options) {
+  if (!("Worker" in globalThis)) throw noWorkers();
   if (storage === "indexeddb") {
     if (!shared || shared.ended) {
       const start = startOptions(options);
@@ -57,6 +60,21 @@ async function ownWorker(options, needsOpfs) {
   return worker.ready;
 }
 
+/** The error of a context that can start no worker: a service worker, and some shared workers. */
+function noWorkers() {
+  const here = "ServiceWorkerGlobalScope" in globalThis ? "a service worker" : "this worker";
+  return named(
+    "StorageUnavailableError",
+    `Holdfast needs a worker of its own, and ${here} cannot start one (Worker does not exist ` +
+      "here). Open the database in a page, or in a dedicated worker of a page, and ask that with " +
+      "postMessage()",
+  );
+}
+
+/** An address as this page or worker means it; a worker made of a blob: URL is its origin's. */
+const absolute = (url) =>
+  new URL(url, location.protocol === "blob:" ? self.origin : location.href).href;
+
 /** What a worker is started with: what these options leave out is as it was when one started. */
 function startOptions(options) {
   const { pyodide = new URL(".", import.meta.url), packages, worker = import.meta.url } = {
@@ -65,11 +83,11 @@ function startOptions(options) {
   };
   const folder = String(pyodide);
   return {
-    script: new URL(worker, location.href).href,
-    pyodide: { indexURL: new URL(folder.endsWith("/") ? folder : `${folder}/`, location.href).href },
+    script: absolute(worker),
+    pyodide: { indexURL: absolute(folder.endsWith("/") ? folder : `${folder}/`) },
     // Of the version that this module is of; another one would be refused.
     packages: [...(packages ?? [`holdfast==${globalThis.holdfastHost.version}`])].map((name) =>
-      name.endsWith(".whl") ? new URL(name, location.href).href : name,
+      name.endsWith(".whl") ? absolute(name) : name,
     ),
   };
 }
@@ -157,6 +175,8 @@ class OwnWorker {
 
 /** Calls `callback` whenever the page is hidden, frozen or left; gives what ends that. */
 function onHide(callback) {
+  // A worker is not told of that. What it leaves idle is given up after a short time all the same.
+  if (!globalThis.document) return () => {};
   const heard = ({ type }) => {
     // Of a page that is left, browsers say either first: that it goes, or that it is hidden.
     if (type !== "visibilitychange" || document.visibilityState === "hidden") callback();

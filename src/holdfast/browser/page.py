@@ -34,7 +34,7 @@ _SUFFIXES = (".py", ".so", ".wasm", ".js", ".mjs", "METADATA")
 _NOT = ("apsw/tests/", "apsw/sqlite_extra")
 
 # The name that tells holdfast.mjs that it is to be the worker.
-NAME = "holdfast"
+NAME = "holdfast:worker"
 
 _DIED = (
     "the worker that has this page's databases died. What was committed is there; whether a commit "

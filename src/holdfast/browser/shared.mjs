@@ -121,7 +121,9 @@ export class SharedTab {
 function missing() {
   if (!isSecureContext) return "the page is not served by https or from localhost";
   for (const name of ["SharedWorker", "indexedDB"]) {
-    if (!(name in globalThis)) return `${name} does not exist`;
+    if (!(name in globalThis)) {
+      return `${name} does not exist${globalThis.document ? "" : " in a worker, only in its page"}`;
+    }
   }
   return "locks" in navigator ? "" : "navigator.locks does not exist";
 }

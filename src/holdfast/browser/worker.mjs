@@ -1,5 +1,5 @@
 // The worker that has the databases of a page, or of all pages: Python, and what serves a client.
-// Part of holdfast.mjs, which makes itself this by its name.
+// Part of holdfast.mjs, which makes itself this by its name, one that no application has.
 //
 // A page's own worker: it is sent what boot() takes, and perhaps { files }; it answers { alive } or
 // { failed }, and { opfs }: why there is no OPFS, "" for nothing.
@@ -10,8 +10,8 @@
 // From then on all goes over the port that came along, in the protocol of remote/peer.py.
 import { loadPython } from "./python.mjs";
 
-if (globalThis.DedicatedWorkerGlobalScope && self.name === "holdfast") runWorker();
-if (globalThis.SharedWorkerGlobalScope && self.name.startsWith("holdfast-")) runSharedWorker();
+if (globalThis.DedicatedWorkerGlobalScope && self.name === "holdfast:worker") runWorker();
+if (globalThis.SharedWorkerGlobalScope && /^holdfast-[0-9a-f]{32}$/.test(self.name)) runSharedWorker();
 
 function runWorker() {
   let arrive;
