@@ -22,7 +22,7 @@ SOURCES := $(shell find src -type f -not -path '*/__pycache__/*') \
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
 .PHONY: help setup wheel wheel-emscripten lint test test-unit test-browser test-e2e \
-	test-firefox test-emscripten soak demo bench clean
+	test-firefox test-emscripten conformance soak demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -61,6 +61,10 @@ test-firefox: $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## the s
 
 test-emscripten: $(BUILD)/needs-browser $(BUILD)/pyodide-emscripten/pyodide-lock.json ## the browser tests with the wheel built by emcc
 	HOLDFAST_PYODIDE=$(BUILD)/pyodide-emscripten $(RUN) scripts/run_tests.py browser -- $(ARGS)
+
+conformance: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/needs-webkit $(BUILD)/pyodide/pyodide-lock.json ## record anew what these browsers do with the scenarios of tests/conformance
+	CONFORMANCE=record PYTHON=$(RUN) npx --no-install playwright test conformance.spec
+	CONFORMANCE=record $(RUN) -m pytest tests/browser/test_webkit.py -k recorded
 
 soak: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## tabs that die for MINUTES=…, in both browsers and handle modes, and the history checked
 	HISTORY_SECONDS=$$(($(MINUTES) * 20)) FAIRNESS_TURNS=1000 PYTHON=$(RUN) npx --no-install playwright test \

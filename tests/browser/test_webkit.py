@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import Recording, scenarios
 from selenium import webdriver
 from selenium.webdriver.webkitgtk.options import Options
 from selenium.webdriver.webkitgtk.service import Service
@@ -315,3 +316,32 @@ def test_javascript_has_it_too(
         return found;
     """
     assert page.run(read) == ["indexeddb", rows]
+
+
+@pytest.mark.parametrize("subject", ["locks", "channels", "blocks"])
+def test_the_browser_behaves_as_it_was_recorded(
+    driver: WebDriver, address: str, subject: str
+) -> None:
+    """As conformance.spec.mjs has it of the others; there are no handles to ask about."""
+    driver.get(f"{address}/e2e/conformance.html")
+    found = driver.execute_async_script(
+        """
+        const [subject, texts, done] = arguments;
+        import("./conformance.mjs").then(({ run }) => run(subject, texts)).then(
+          (found) => done({ found }),
+          (error) => done({ error: `${error.name}: ${error.message}` }),
+        );
+        """,
+        subject,
+        scenarios(subject),
+    )
+    assert "error" not in found, found
+    version = driver.capabilities["browserVersion"]
+    recording = Recording("webkit")
+    if os.environ.get("CONFORMANCE") == "record":
+        recording.write(version, subject, found["found"])
+    differences = recording.differences(subject, found["found"])
+    if recording.version == version:
+        assert not differences, "\n".join(differences)
+    elif differences:
+        print(f"WebKit {version} differs from {recording.version}:", *differences, sep="\n")

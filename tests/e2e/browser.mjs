@@ -163,6 +163,12 @@ export class Browser {
     if (!kept.has(page)) await page.goto("about:blank");
   }
 
+  /** As the program itself tells it: "156.0.8078.108". */
+  version() {
+    const { stdout } = spawnSync(executablePath(this.#kind), ["--version"], { encoding: "utf8" });
+    return /[\d.]+\d\w*/.exec(stdout)[0];
+  }
+
   /** A stopped renderer would keep the browser from closing. */
   async close() {
     for (const tab of this.#open) tab.resume();
