@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .errors import StorageUnavailableError
+
 logger = logging.getLogger("holdfast")
 
 
@@ -23,8 +25,8 @@ class Announcement(NamedTuple):
     remote: bool
     # Whether the schema changed.
     ddl: bool = False
-    # Somebody committed, and perhaps an announcement has said it already.
-    doubtful: bool = False
+    # The database is gone, as it is when the site's data was cleared: nothing more will come.
+    failure: StorageUnavailableError | None = None
 
 
 class Announcements:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .database import Database
 
 
+# Changes that wait for who asked for them, before more are gathered.
+MANY = 1000
+
+
 class TableChange(NamedTuple):
     """What `Database.changes` gives: the changed tables by the application's names for them."""
 
@@ -37,8 +41,8 @@ async def table_changes(
     ready = asyncio.Event()
 
     def note(announcement: Announcement) -> None:
-        if not announcement.doubtful:
-            found.append(announcement)
+        if announcement.tables is None or announcement.tables or announcement.failure:
+            _append(found, announcement)
             ready.set()
 
     with _listening(database, note):
@@ -46,6 +50,8 @@ async def table_changes(
             ready.clear()
             while found:
                 announcement = found.popleft()
+                if announcement.failure is not None:
+                    raise announcement.failure
                 if shadows is None or announcement.ddl or announcement.tables is None:
                     shadows = await _table_names(database, "type = 'shadow'")
                 names = await _application_names(database, announcement.tables) - shadows
@@ -53,6 +59,21 @@ async def table_changes(
                     names = frozenset(name for name in names if fold(name) in wanted)
                 if names:
                     yield TableChange(names, announcement.remote)
+
+
+def _append(found: deque[Announcement], new: Announcement) -> None:
+    """Of who has not asked for so long that many wait, the last ones are gathered."""
+    if found and found[-1].failure is not None:
+        return
+    if len(found) >= MANY and new.failure is None:
+        for i in range(-1, -3, -1):
+            last = found[i]
+            if last.remote == new.remote:
+                unknown = last.tables is None or new.tables is None
+                tables = None if unknown else last.tables | new.tables  # type: ignore[operator]
+                found[i] = last._replace(tables=tables, ddl=last.ddl or new.ddl)
+                return
+    found.append(new)
 
 
 async def _application_names(database: Database, tables: frozenset[str] | None) -> frozenset[str]:
@@ -72,7 +93,7 @@ async def _table_names(database: Database, which: str) -> frozenset[str]:
 
 
 async def watch_query(
-    database: Database, sql: str, params: Parameters, throttle: float
+    database: Database, sql: str, params: Parameters, throttle: float, distinct: bool
 ) -> AsyncIterator[list[Row]]:
     """See `Database.watch`."""
     if not throttle >= 0:
@@ -81,12 +102,17 @@ async def watch_query(
     reads: frozenset[str] = frozenset()
     # Whether rows are owed even if they are those of the last time.
     owed = True
+    failure: Exception | None = None
 
     def note(announcement: Announcement) -> None:
-        nonlocal owed
+        nonlocal owed, failure
         tables = announcement.tables
-        if tables is None or announcement.ddl or tables & reads:
-            owed = owed or not announcement.doubtful
+        failure = failure or announcement.failure
+        if tables is None or tables & reads:
+            owed = owed or not distinct
+            ready.set()
+        elif announcement.ddl:
+            # Most of it concerns nobody: a trigger of holdfast's, a temporary table.
             ready.set()
 
     with _listening(database, note):
@@ -101,8 +127,10 @@ async def watch_query(
             if given or rows != before:
                 before = rows
                 yield rows
-            if not await _until(ready, database):
+            if failure is None and not await _until(ready, database):
                 return
+            if failure is not None:
+                raise failure
             pause = last + throttle - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)

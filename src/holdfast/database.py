@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Set
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,12 @@ import apsw
 from .announcements import Announcement, Announcements
 from .changes import TableChange, table_changes, watch_query
 from .connection import Connection
-from .errors import DatabaseBusyError, DatabaseClosedError, NestedTransactionError
+from .errors import (
+    DatabaseBusyError,
+    DatabaseClosedError,
+    NestedTransactionError,
+    StorageUnavailableError,
+)
 from .exporting import OnProgress, export_chunks
 from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
@@ -39,6 +44,8 @@ SLICE = 0.008
 # How often to look for commits whose announcement never came (their writer died, or this tab
 # slept), in seconds.
 LOOKOUT = 2.0
+# How long the announcement of a commit that was found may be on its way, in seconds.
+GRACE = 0.5
 
 
 class Database:
@@ -66,8 +73,6 @@ class Database:
         self._readers = Readers(self)
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
-        # Whether others announced something since the last look-out.
-        self._heard = False
         self._tasks: set[asyncio.Task[None]] = set()
         # Commits that are being made durable; nothing ends them.
         self._commits: set[asyncio.Task[None]] = set()
@@ -170,9 +175,11 @@ class Database:
                 self._main.run("ROLLBACK")
                 self._check_open()
                 result = self._main.execute(self._main.statement(sql), params)
-                await self._commit(self._storage.settle(self._main))
-                # To the look-out, VACUUM looks as if somebody else had committed.
-                self._heard = True
+                try:
+                    await self._commit(self._storage.settle(self._main))
+                finally:
+                    shared = self._committed(frozenset())
+                    self._announce(frozenset(), False, shared)
             except apsw.FullError as error:
                 raise no_space(self.name) from error
             finally:
@@ -233,21 +240,25 @@ class Database:
 
         Gives a `TableChange` for each committed transaction of this connection that wrote to one
         of `tables` (None: any); commits of others that were found together may come as one.
-        Begins to listen at the first `anext`; ends when the database is closed.
+        Begins to listen at the first `anext`; ends when the database is closed. Of who asks too
+        rarely, changes that wait are gathered: their tables come as one.
+        StorageUnavailableError: the database is gone, for the site's data was cleared.
         """
         self._check_open()
         return table_changes(self, tables)
 
     def watch(
-        self, sql: str, params: Parameters = (), throttle: float = 0.03
+        self, sql: str, params: Parameters = (), throttle: float = 0.03, distinct: bool = True
     ) -> AsyncIterator[list[Row]]:
         """An async iterator of the rows of a query: now, and after each change to what it reads.
 
         Changes that come within `throttle` seconds of the last rows are given as one. Begins to
         listen at the first `anext`; ends when the database is closed.
+        distinct: leave out rows that are as they were the last time.
+        StorageUnavailableError: the database is gone, for the site's data was cleared.
         """
         self._check_open()
-        return watch_query(self, sql, params, throttle)
+        return watch_query(self, sql, params, throttle, distinct)
 
     def _remote_commit(self, tables: frozenset[str] | None, ddl: bool) -> None:
         if self._closing:
@@ -255,8 +266,30 @@ class Database:
         if ddl or tables is None:
             self._main.statements.forget()
             self._readers.forget_statements()
-        self._heard = True
         self._announcements.deliver(Announcement(tables, remote=True, ddl=ddl))
+
+    def _committed(self, tables: Set[str]) -> frozenset[str] | None:
+        """Right after a COMMIT that wrote to `tables`: those of them that others have as well.
+
+        None: it changed nothing that they have.
+        """
+        if not self._storage.committed(self._main):
+            return None
+        if not self._main.statements.made_temporary:
+            return frozenset(tables)
+        sql = "SELECT name FROM temp.sqlite_master EXCEPT SELECT name FROM main.sqlite_master"
+        own = {name for (name,) in self._main.run(sql)}
+        if self._storage.shares_temporary:
+            # The triggers of others have their records there.
+            own -= self._main.temporary_destinations
+        return frozenset(tables - own)
+
+    def _announce(self, tables: frozenset[str], ddl: bool, shared: frozenset[str] | None) -> None:
+        """Tell of a commit of this connection: of `tables` here, of those `shared` elsewhere."""
+        if shared is not None or ddl:
+            self._storage.announce(shared or frozenset(), ddl)
+        if tables or ddl:
+            self._announcements.deliver(Announcement(tables, remote=False, ddl=ddl))
 
     def _peer_gone(self) -> None:
         if not self._closing:
@@ -270,24 +303,37 @@ class Database:
 
     async def _look_out(self) -> None:
         """Find commits that nobody announced."""
+        pause = LOOKOUT
         while True:
-            await asyncio.sleep(LOOKOUT)
+            await asyncio.sleep(pause)
+            pause = LOOKOUT
             if self._announcements.wanted and not self._turn.locked():
-                try:
-                    async with self._turn:
-                        news = await self._storage.has_news()
-                except DatabaseBusyError as error:
-                    logger.debug("%r was not looked at, and will be later: %r", self, error)
-                    continue
-                heard, self._heard = self._heard, False
-                if news and not heard:
-                    self._remote_commit(None, True)
-                    # Nobody said so but we: the next one may be unheard of again.
-                    self._heard = False
-                elif news:
-                    self._announcements.deliver(
-                        Announcement(None, remote=True, ddl=False, doubtful=True)
-                    )
+                news = await self._look()
+                if news is None:
+                    pause = min(GRACE, LOOKOUT)
+
+    async def _look(self) -> bool | None:
+        try:
+            async with self._turn:
+                news = await self._storage.has_news()
+        except StorageUnavailableError as error:
+            self._lost(error)
+            return False
+        except DatabaseBusyError as error:
+            logger.debug("%r was not looked at, and will be later: %r", self, error)
+            return False
+        except Exception:
+            if not self._closing:
+                logger.exception("%r was not looked at, and will be later", self)
+            return False
+        if news:
+            self._remote_commit(None, True)
+        return news
+
+    def _lost(self, error: StorageUnavailableError) -> None:
+        """The database is gone: all who wait for its changes are told."""
+        if not self._closing:
+            self._announcements.deliver(Announcement(None, remote=True, failure=error))
 
     async def _commit(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Wait until it has succeeded or failed, also if this task is cancelled meanwhile.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from .announcements import Announcement
 from .connection import Touched
 from .errors import QuotaExceededError
 from .rows import ExecuteResult, Parameters
@@ -96,12 +95,14 @@ class Writing:
     ) -> None:
         transaction = self._transaction
         touched: Touched = {}
+        shared: frozenset[str] | None = None
         ddl = False
         try:
             if error is None:
                 transaction.check_ended()
                 touched = self._prepare()
                 await self._commit()
+                shared = self._database._committed(touched.keys())
             else:
                 self._explain(error)
         except apsw.FullError as full:
@@ -110,8 +111,8 @@ class Writing:
             # Not a token's reset: the block may be left in another context than it was entered in.
             write_transactions.set(self._outer)
             ddl = self._leave()
-            if transaction.committed and (touched or ddl):
-                self._announce(frozenset(touched), ddl)
+            if transaction.committed:
+                self._database._announce(frozenset(touched), ddl, shared)
             if callbacks := transaction.callbacks():
                 # The block may be unwinding because its task was cancelled; these run all the same.
                 await asyncio.shield(self._database._start(run_callbacks(callbacks)))
@@ -127,6 +128,7 @@ class Writing:
             await self._enter()
         transaction = self._transaction = Transaction(database, main, writable=True)
         touched: Touched = {}
+        shared: frozenset[str] | None = None
         try:
             if waits:
                 statement = main.statement(statement.sql)
@@ -134,6 +136,7 @@ class Writing:
             touched = self._prepare()
             main.raw.execute("COMMIT")
             transaction.committed = True
+            shared = database._committed(touched.keys())
         except BaseException as error:
             self._explain(error)
             raise
@@ -145,8 +148,8 @@ class Writing:
                     ddl = self._end()
                 finally:
                     database._storage.end_write_now()
-            if transaction.committed and (touched or ddl):
-                self._announce(frozenset(touched), ddl)
+            if transaction.committed:
+                database._announce(frozenset(touched), ddl, shared)
             if callbacks := transaction.callbacks():
                 database._start(run_callbacks(callbacks))
         return result
@@ -215,11 +218,6 @@ class Writing:
         if ddl:
             main.statements.forget()
         return ddl
-
-    def _announce(self, tables: frozenset[str], ddl: bool) -> None:
-        database = self._database
-        database._storage.announce(tables, ddl)
-        database._announcements.deliver(Announcement(tables, remote=False, ddl=ddl))
 
     def _explain(self, error: BaseException) -> None:
         if isinstance(error, apsw.FullError):

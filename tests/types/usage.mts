@@ -72,7 +72,7 @@ const read = await db.readTransaction((tx) => tx.fetchOne<Note>("SELECT id, text
 same<typeof read, Note | null>();
 
 // Streams.
-const watching = db.watch<Note>("SELECT * FROM notes", [], { throttle: 0, signal });
+const watching = db.watch<Note>("SELECT * FROM notes", [], { throttle: 0, distinct: false, signal });
 same<typeof watching, Stream<Note[]>>();
 for await (const found of watching) {
   same<typeof found, Note[]>();

@@ -60,6 +60,8 @@ class Origin:
         self.databases: dict[str, tuple[int, dict[int, bytes]]] = {}
         self.locks: dict[str, deque[Lock]] = {}
         self.full = False
+        # Whether the browser has cleared the site's data.
+        self.cleared = False
         self.fail: Exception | None = None
         # While it is not set, no transaction completes.
         self.gate = asyncio.Event()
@@ -104,6 +106,10 @@ def _modules(origin: Origin) -> dict[str, ModuleType]:
             await asyncio.sleep(0)
             origin.databases.setdefault(name, (0, {}))
             return cls(name)
+
+        @property
+        def is_open(self) -> bool:
+            return not origin.cleared
 
         async def load(self) -> tuple[int, list[bytes]]:
             await asyncio.sleep(0)

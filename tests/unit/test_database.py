@@ -507,28 +507,6 @@ async def test_changes_leaves_out_the_tables_of_virtual_tables(db: Database) -> 
         await each.aclose()  # type: ignore[attr-defined]
 
 
-@pytest.mark.here
-async def test_vacuum_is_nobody_elses_commit(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[object] = []
-    db._announcements.subscribe(lambda announcement: found.append(announcement.doubtful))
-    monkeypatch.setattr("holdfast.database.LOOKOUT", 0.01)
-    has_news = db._storage.has_news
-    looks = asyncio.Semaphore(0)
-
-    async def looking() -> bool:
-        looks.release()
-        return await has_news()
-
-    monkeypatch.setattr(db._storage, "has_news", looking)
-    look_out = db._start(db._look_out())
-    await db.execute("VACUUM")
-    async with asyncio.timeout(PATIENCE):
-        for _ in range(3):
-            await looks.acquire()
-    look_out.cancel()
-    assert False not in found
-
-
 async def test_changes_names_what_each_transaction_wrote(db: Database) -> None:
     await db.execute("CREATE TABLE u(id INTEGER PRIMARY KEY)")
     await db.execute("CREATE TABLE w(id TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -573,6 +551,20 @@ async def test_watch_gives_the_rows_now_and_after_each_change(db: Database) -> N
     rows: object = []
     while rows != [("a",), ("b",)] + [("x",)] * 27:
         rows = await next_of(watching)
+
+
+async def test_watch_gives_rows_that_are_as_they_were_only_if_it_is_told_to(db: Database) -> None:
+    await db.execute("INSERT INTO t VALUES(1, 'a')")
+    sql = "SELECT id FROM t"
+    once, again = db.watch(sql, throttle=0), db.watch(sql, throttle=0, distinct=False)
+    assert await next_of(once) == await next_of(again) == [(1,)]
+    more, same = (asyncio.ensure_future(next_of(each)) for each in (once, again))
+    await settle()
+    await db.execute("UPDATE t SET v = 'b'")
+    assert await same == [(1,)]
+    assert not more.done()
+    await db.execute("INSERT INTO t VALUES(2, 'a')")
+    assert await more == [(1,), (2,)]
 
 
 async def test_iterators_end_when_the_database_is_closed(db: Database) -> None:

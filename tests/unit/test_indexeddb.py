@@ -358,6 +358,20 @@ async def test_watch_hears_another_tab(a: Database, b: Database) -> None:
     await rows.aclose()
 
 
+async def test_who_only_listens_is_told_that_the_sites_data_was_cleared(
+    origin: Origin, a: Database
+) -> None:
+    watching = a.watch("SELECT * FROM t")
+    assert await anext(watching) == []
+    more = asyncio.ensure_future(anext(watching))
+    origin.cleared = True
+    with pytest.raises(StorageUnavailableError, match=r"site's data is cleared"):
+        await more
+    with pytest.raises(StorageUnavailableError, match=r"site's data is cleared"):
+        await a.execute("INSERT INTO t VALUES(1, 1)")
+    assert await a.fetch_all("SELECT * FROM t") == []
+
+
 async def test_each_has_its_own_transactions(a: Database, b: Database) -> None:
     async with a.write_transaction() as tx:
         await tx.execute("INSERT INTO t(v) VALUES('x')")

@@ -224,6 +224,12 @@ export interface StreamOptions extends Abortable {
   throttle?: number;
 }
 
+/** How a query is watched. */
+export interface WatchOptions extends StreamOptions {
+  /** Whether rows are left out that are as they were the last time; true if it is left out. */
+  distinct?: boolean;
+}
+
 /** How a database is exported. */
 export interface ExportOptions extends Abortable {
   /** Hears of what is done. */
@@ -264,7 +270,7 @@ export interface Database extends Statements, AsyncDisposable {
   watch<T extends object = Row>(
     sql: string,
     params?: Parameters,
-    options?: StreamOptions,
+    options?: WatchOptions,
   ): Stream<T[]>;
   /** What is committed, by this tab or another; of all tables, or of some. */
   changes(tables?: Iterable<string>, options?: Abortable): Stream<TableChange>;

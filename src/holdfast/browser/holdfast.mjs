@@ -129,10 +129,10 @@ class Database extends Statements {
     return result;
   }
 
-  watch(sql, params = [], { throttle = 0.03, signal } = {}) {
+  watch(sql, params = [], { throttle = 0.03, distinct = true, signal } = {}) {
     const calls = this.#calls;
     return new Stream(calls, {
-      begin: async () => calls.ask("watch", [sql, plain(params), throttle]),
+      begin: async () => calls.ask("watch", [sql, plain(params), throttle, distinct]),
       read: readRows,
       signal,
     });

@@ -316,6 +316,8 @@ globalThis.holdfastHost ??= (() => {
     });
   }
 
+  const closedBlocks = new WeakSet(); // that the browser has closed, as it does to clear site data
+
   // An IDBDatabase; null where there is none and `create` is false.
   function openBlocks(name, create) {
     const request = indexedDB.open(PREFIX + name, FORMAT);
@@ -330,6 +332,7 @@ globalThis.holdfastHost ??= (() => {
       (database) => {
         // Whoever deletes it has found by its lock that nobody uses it.
         database.onversionchange = () => database.close();
+        database.onclose = () => closedBlocks.add(database);
         return database;
       },
       (error) => {
@@ -338,6 +341,8 @@ globalThis.holdfastHost ??= (() => {
       },
     );
   }
+
+  const blocksAreOpen = (database) => !closedBlocks.has(database);
 
   // What `work` comes to, unless the browser closes `database` before: it does when it clears the
   // site's data, and may then tell a transaction that was being committed nothing at all.
@@ -569,6 +574,7 @@ globalThis.holdfastHost ??= (() => {
     entriesOf: answering(entriesOf),
     removeFiles: answering(removeFiles),
     openBlocks: answering(openBlocks),
+    blocksAreOpen,
     sizeOf: answering(sizeOf),
     readBlocks: answering(readBlocks),
     writeBlocks: answering(writeBlocks),

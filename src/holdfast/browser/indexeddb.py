@@ -38,6 +38,11 @@ class BlockStore:
         with _explaining(name):
             return cls(name, await host().openBlocks(name, True))
 
+    @property
+    def is_open(self) -> bool:
+        """False: the browser has closed it, as it does when it clears the site's data."""
+        return bool(host().blocksAreOpen(self._database))
+
     async def load(self) -> tuple[int, list[bytes]]:
         """The size in bytes, and all blocks. NotADatabaseError: some are missing."""
         blocks: list[bytes] = []

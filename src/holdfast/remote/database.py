@@ -112,16 +112,16 @@ class RemoteDatabase(Database):
                 yield TableChange(frozenset(names), remote)
 
     def watch(
-        self, sql: str, params: Parameters = (), throttle: float = 0.03
+        self, sql: str, params: Parameters = (), throttle: float = 0.03, distinct: bool = True
     ) -> AsyncIterator[list[Row]]:
         self._check_open()
-        return self._watch(sql, params, throttle)
+        return self._watch(sql, params, throttle, distinct)
 
     async def _watch(
-        self, sql: str, params: Parameters, throttle: float
+        self, sql: str, params: Parameters, throttle: float, distinct: bool
     ) -> AsyncGenerator[list[Row]]:
         params = wire.plain_parameters(params)
-        async with aclosing(self._stream("watch", sql, params, throttle)) as stream:
+        async with aclosing(self._stream("watch", sql, params, throttle, distinct)) as stream:
             async for rows in stream:
                 yield wire.read_rows(rows)
 

@@ -293,8 +293,8 @@ class ServedDatabase:
             self.database.changes(tables), lambda change: (sorted(change.tables), change.remote)
         )
 
-    async def watch(self, sql: str, params: Plain, throttle: float) -> int:
-        return self._stream(self.database.watch(sql, params, throttle), wire.plain_rows)
+    async def watch(self, sql: str, params: Plain, throttle: float, distinct: bool = True) -> int:
+        return self._stream(self.database.watch(sql, params, throttle, distinct), wire.plain_rows)
 
     async def export_chunks(self, progress: int | None) -> int:
         """progress: an object of the client's with a method `progress(done, total)`."""

@@ -56,6 +56,8 @@ class Storage(ABC):
     has_readers: ClassVar[bool] = True
     # Whether a COMMIT of SQLite's is all there is to a commit; else `commit` makes it durable.
     commits_at_once: ClassVar[bool] = True
+    # Whether its databases have one connection, and with it one temporary schema.
+    shares_temporary: ClassVar[bool] = False
     # Hold ids of this database start with it.
     hold_prefix: str = ""
 
@@ -139,11 +141,19 @@ class Storage(ABC):
 
     # -- the others ------------------------------------------------------------------------------
 
+    def committed(self, connection: Connection) -> bool:
+        """Right after a COMMIT: whether it changed what the connections of the database share."""
+        return False
+
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
         """Tell the other connections of this database what was committed."""
 
-    async def has_news(self) -> bool:
-        """Whether somebody else committed since this was last asked, announced or not."""
+    async def has_news(self) -> bool | None:
+        """Whether another connection committed something that was not announced here.
+
+        None: it may be announced yet; ask again soon. StorageUnavailableError: the database is
+        gone, as it is when the site's data was cleared.
+        """
         return False
 
     def rest(self) -> None:

@@ -6,8 +6,9 @@ the database's own look-out (`has_news`).
 
     on the channel, text   a JSON list
     -----------------------------------------------------------------------------------------
-    [process, tables, ddl] a transaction was committed in the process with this number; the names
-                           of its tables, and whether the schema changed
+    [process, tables, ddl, step]   a transaction was committed in the process with this number; the
+                                   names of its tables, whether the schema changed, and the
+                                   numbers of commits before and after it (see history.py)
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from ..errors import NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
 from .file_store import FileStore, database_path, was_removed
+from .history import History, Step
+from .wal_index import count_commits
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -47,7 +50,11 @@ class FileStorage(Storage):
         # Device and inode: what the file is, whatever its names are.
         self._identity = (0, 0)
         self._watched: apsw.Connection | None = None
-        self._version = 0
+        self._history = History(0)
+        # When the transaction began: the commits until then, and what the connection had written.
+        self._began = (0, 0)
+        # Of a commit that is yet to be announced.
+        self._step: Step | None = None
         self._channel: FileChannel | None = None
 
     async def open(self) -> Connection:
@@ -73,7 +80,9 @@ class FileStorage(Storage):
         stat = os.stat(self.path)
         self._identity = (stat.st_dev, stat.st_ino)
         self._watched = connection.raw
-        self._version = connection.raw.data_version()
+        # The first read of a connection makes its wal-index.
+        connection.run("SELECT 1 FROM sqlite_master LIMIT 1")
+        self._history = History(count_commits(connection.raw))
         with _open_lock:
             _open.setdefault(self._identity, []).append(self)
         self._channel = FileChannel.open(self._identity, self._heard)
@@ -140,6 +149,7 @@ class FileStorage(Storage):
             connection.raw.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
             return False
+        self._note_beginning(connection)
         return True
 
     async def begin_write(self, connection: Connection) -> None:
@@ -148,6 +158,19 @@ class FileStorage(Storage):
             self.busy_timeout,
             lambda: connection.run("BEGIN IMMEDIATE"),
         )
+        self._note_beginning(connection)
+
+    def _note_beginning(self, connection: Connection) -> None:
+        self._began = count_commits(connection.raw), _pages_written(connection.raw)
+
+    def committed(self, connection: Connection) -> bool:
+        count, written = self._began
+        if _pages_written(connection.raw) == written:
+            return False
+        # Others may have committed since, but nobody between the beginning and this commit.
+        self._step = count, (count + 1) % 2**32
+        self._history.add(self._step)
+        return True
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
         with _open_lock:
@@ -155,28 +178,29 @@ class FileStorage(Storage):
         for other in others:
             # Another database of this process may live on another thread's loop.
             try:
-                other._loop.call_soon_threadsafe(other.on_announcement, tables, ddl)
+                other._loop.call_soon_threadsafe(other._told, tables, ddl, self._step)
             except RuntimeError:
                 # Its loop is closed: nobody is left there to be told.
                 with _open_lock:
                     _open[self._identity].remove(other)
         if self._channel is not None:
-            self._channel.post(json.dumps([os.getpid(), sorted(tables), ddl]))
+            self._channel.post(json.dumps([os.getpid(), sorted(tables), ddl, self._step]))
+        self._step = None
 
     def _heard(self, text: str) -> None:
-        process, tables, ddl = json.loads(text)
+        process, tables, ddl, step = json.loads(text)
         if process != os.getpid():
-            self.on_announcement(frozenset(tables), ddl)
+            self._told(frozenset(tables), ddl, step)
 
-    async def has_news(self) -> bool:
-        if self._watched is None or self._watched.in_transaction:
+    def _told(self, tables: frozenset[str], ddl: bool, step: Step | None) -> None:
+        if step is not None:
+            self._history.add(step)
+        self.on_announcement(tables, ddl)
+
+    async def has_news(self) -> bool | None:
+        if self._watched is None:
             return False
-        self._watched.execute("PRAGMA schema_version").get  # noqa: B018  begins a read
-        version = self._watched.data_version()
-        if version == self._version:
-            return False
-        self._version = version
-        return True
+        return self._history.missed(count_commits(self._watched))
 
     async def status(self) -> StorageStatus:
         usage = frames = 0
@@ -202,6 +226,11 @@ class FileStorage(Storage):
                 storages.remove(self)
             if not storages:
                 _open.pop(self._identity, None)
+
+
+def _pages_written(raw: apsw.Connection) -> int:
+    """Rises with each commit that changes anything, and with no other."""
+    return raw.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
 
 
 def _check_there(raw: apsw.Connection) -> None:

@@ -169,14 +169,23 @@ class Hub:
 
     def check(self) -> None:
         """StorageUnavailableError: it cannot be written any more."""
+        if not self._store.is_open:
+            self.failure = (
+                f"the browser has closed {self.name!r} in IndexedDB, as it does when the site's "
+                "data is cleared. Here it can still be read and exported, but not written; for a "
+                "new one close every page of the site and load it again"
+            )
         if self.failure:
             raise StorageUnavailableError(self.failure)
 
-    async def commit(self, storage: IndexedDBStorage) -> None:
-        """Commit what the main connection has begun; on an error it is still to be rolled back."""
+    async def commit(self, storage: IndexedDBStorage) -> bool:
+        """Commit what the main connection has begun; on an error it is still to be rolled back.
+
+        Whether that changed anything.
+        """
         raw, blocks = self.main.raw, self.blocks
         if not blocks.prepare(raw):
-            return
+            return False
         await self._write(storage)
         try:
             blocks.finish(raw)
@@ -187,12 +196,15 @@ class Hub:
                 f"({error}); close the database everywhere and open it again"
             )
             raise
+        return True
 
-    async def settle(self, storage: IndexedDBStorage) -> None:
+    async def settle(self, storage: IndexedDBStorage) -> bool:
         """After a statement that commits by itself, as VACUUM: make durable what it wrote."""
-        if self.blocks.changed:
-            await self._write(storage)
-            self.blocks.accept()
+        if not self.blocks.changed:
+            return False
+        await self._write(storage)
+        self.blocks.accept()
+        return True
 
     async def _write(self, storage: IndexedDBStorage) -> None:
         blocks = self.blocks

@@ -29,6 +29,7 @@ class IndexedDBStorage(Storage):
     kind = "indexeddb"
     persists_triggers = False
     commits_at_once = False
+    shares_temporary = True
 
     def __init__(self, name: str, synchronous: str) -> None:
         super().__init__(name, synchronous)
@@ -38,6 +39,8 @@ class IndexedDBStorage(Storage):
         # Whoever opens it in this worker itself is a tab of its own.
         self._tab = current_tab.get() or self
         self._hub: Hub | None = None
+        # Whether the last transaction changed the database.
+        self._changed = False
 
     @property
     def hub(self) -> Hub:
@@ -75,13 +78,17 @@ class IndexedDBStorage(Storage):
 
     async def begin_write(self, connection: Connection) -> None:
         self.hub.check()
+        self._changed = False
         connection.raw.execute("BEGIN IMMEDIATE")
 
     async def commit(self, connection: Connection) -> None:
-        await self.hub.commit(self)
+        self._changed = await self.hub.commit(self)
 
     async def settle(self, connection: Connection) -> None:
-        await self.hub.settle(self)
+        self._changed = await self.hub.settle(self)
+
+    def committed(self, connection: Connection) -> bool:
+        return self._changed
 
     def end_write(self, connection: Connection) -> None:
         if self._hub is not None:
@@ -92,6 +99,11 @@ class IndexedDBStorage(Storage):
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
         self.hub.announce(self, tables, ddl)
+
+    async def has_news(self) -> bool:
+        # All commits are made on this one connection; what can happen is that it is lost.
+        self.hub.check()
+        return False
 
     async def status(self) -> StorageStatus:
         from ..browser.files import estimate

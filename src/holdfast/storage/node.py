@@ -6,7 +6,8 @@ that name shares it.
     on the channel holdfast:<name>, text: first a word
     -----------------------------------------------------------------------------------------
     want <lease>           this tab waits for the lease "write", or "read" in exclusive mode
-    commit <ddl> <tables>  transactions were committed: "1" or "0", and a JSON list of tables
+    commit <json>          transactions were committed: [whether the schema changed, tables, steps
+                           from position to position (see history.py)]
     hello <tab>            this tab opened the database; others answer
     here <tab>             the answer: watch my tab lock, as I watch yours
 
@@ -31,6 +32,7 @@ import apsw
 
 from ..connection import Connection
 from ..errors import DatabaseBusyError, StorageUnavailableError
+from .history import History, Step
 from .leases import Leases, Level
 from .presence import SOON, Presence
 
@@ -48,6 +50,8 @@ FOLDER = "holdfast"
 
 # A file control of the VFS: bring the wal-index up to date (see holdfast_vfs.c).
 CATCH_UP = 0x48460001
+# Another: where the wal-index stands.
+POSITION = 0x48460002
 
 # What tabs must agree on to share a database: the locks, the messages and what the files mean.
 PROTOCOL = 1
@@ -134,6 +138,9 @@ class Node:
         self.is_open = False
         # Frames in the WAL, when it was last caught up with; an array, for the VFS writes to it.
         self._frames = array("I", [0])
+        self._position = array("I", [0, 0, 0])
+        self._position_at = self._position.buffer_info()[0]
+        self.history: History | None = None
         self._frames_at = self._frames.buffer_info()[0]
         self.files: DatabaseFiles
         self.leases: Leases
@@ -147,6 +154,7 @@ class Node:
         self._peers: dict[str, WebLock] = {}
         self._unsent: set[str] | None = None
         self._unsent_ddl = False
+        self._unsent_steps: list[Step] = []
         # What `close` has to give back, the last first.
         self._undo = contextlib.ExitStack()
 
@@ -284,9 +292,11 @@ class Node:
             self.leases.wanted(rest)
         elif word == "commit":
             self.leases.written()
-            ddl, _, tables = rest.partition(" ")
+            ddl, tables, steps = json.loads(rest)
+            for before, after in steps:
+                self.add_step((tuple(before), tuple(after)))
             for storage in self.storages:
-                storage.on_announcement(frozenset(json.loads(tables)), ddl == "1")
+                storage.on_announcement(frozenset(tables), ddl)
         elif word == "hello":
             self._channel.post(f"here {self.tab}")
             self._watch(rest)
@@ -311,7 +321,9 @@ class Node:
 
         peer.granted.add_done_callback(gone)
 
-    def announce(self, source: OpfsStorage, tables: frozenset[str], ddl: bool) -> None:
+    def announce(
+        self, source: OpfsStorage, tables: frozenset[str], ddl: bool, step: Step | None
+    ) -> None:
         """To the other connections of this worker now, to other tabs when the loop turns.
 
         A burst of commits that lets nothing else run goes out as one message.
@@ -319,18 +331,26 @@ class Node:
         for storage in self.storages:
             if storage is not source:
                 storage.on_announcement(tables, ddl)
+        self._note(tables, ddl, step)
+        self.presence.look_within(SOON)
+
+    def _note(self, tables: frozenset[str], ddl: bool, step: Step | None) -> None:
         if self._unsent is None:
             self._unsent = set()
             self.turns.soon(self._send)
         self._unsent |= tables
+        if step is not None:
+            before, after = step
+            if self._unsent_steps and self._unsent_steps[-1][1] == before:
+                before, _ = self._unsent_steps.pop()
+            self._unsent_steps.append((before, after))
         self._unsent_ddl = self._unsent_ddl or ddl
-        self.presence.look_within(SOON)
 
     def _send(self) -> None:
         if self._unsent is not None:
-            tables = json.dumps(sorted(self._unsent), separators=(",", ":"))
-            self._channel.post(f"commit {int(self._unsent_ddl)} {tables}")
-            self._unsent, self._unsent_ddl = None, False
+            said = [self._unsent_ddl, sorted(self._unsent), self._unsent_steps]
+            self._channel.post(f"commit {json.dumps(said, separators=(',', ':'))}")
+            self._unsent, self._unsent_ddl, self._unsent_steps = None, False, []
 
     # -- the WAL ---------------------------------------------------------------------------------
 
@@ -343,6 +363,17 @@ class Node:
                 f"a cursor or blob of a raw connection of {self.name!r} is still open after its "
                 "transaction; close it"
             ) from error
+
+    def position(self, connection: Connection) -> tuple[int, ...]:
+        """Where in the database's history the wal-index is, as `History` takes it."""
+        connection.raw.file_control("main", POSITION, self._position_at)
+        # The salts of an empty WAL are each tab's own.
+        return tuple(self._position) if self._position[0] else ()
+
+    def add_step(self, step: Step) -> None:
+        """A commit was made here, or announced by another tab."""
+        if self.history is not None:
+            self.history.add(step)
 
     @property
     def frames(self) -> int:
@@ -380,7 +411,9 @@ class Node:
             try:
                 if await self.leases.exclusive(_BRIEFLY):
                     self.catch_up(connection)
+                    before = self.position(connection)
                     connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    self._note(frozenset(), False, (before, self.position(connection)))
             finally:
                 self.leases.leave_write()
         except (DatabaseBusyError, StorageUnavailableError, apsw.Error) as error:

@@ -15,9 +15,11 @@ from ..errors import (
     StorageUnavailableError,
 )
 from .base import Storage, StorageStatus
+from .history import History, Step
 from .leases import Level
 from .node import CATCH_UP, Node, check_name, join, leave, load_extension
 from .opfs_store import OpfsStore
+from .presence import NOW_AND_THEN
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -38,7 +40,9 @@ class OpfsStorage(Storage):
         self.hold_prefix = f"{name}#"
         self._node: Node | None = None
         self._main: Connection | None = None
-        self._version = 0
+        # Where the transaction began, and the step of a commit that is yet to be announced.
+        self._began: tuple[int, ...] = ()
+        self._step: Step | None = None
         # Reads that were entered and not left.
         self._reads = 0
 
@@ -57,7 +61,6 @@ class OpfsStorage(Storage):
         except BaseException:
             await self.close()
             raise
-        self._version = self._main.raw.data_version()
         return self._main
 
     async def _connect_first(self) -> Connection:
@@ -66,7 +69,7 @@ class OpfsStorage(Storage):
         try:
             if node.files.peek().is_wal_database:
                 self._check_wal()
-                return self._connect()
+                return self._connect_main()
         finally:
             node.leases.leave_read()
         # New, or with a rollback journal: made (or rolled back) and converted while nobody reads.
@@ -77,7 +80,7 @@ class OpfsStorage(Storage):
                     f"{self.name!r} has to be converted to WAL, and other tabs kept reading it "
                     f"for longer than {self.busy_timeout:g} s; close them, or try again"
                 )
-            return self._connect()
+            return self._connect_main()
         finally:
             node.leases.leave_write()
 
@@ -88,6 +91,12 @@ class OpfsStorage(Storage):
                 "would destroy this one. Both were left as they are; put the right WAL there, or "
                 "remove it"
             )
+
+    def _connect_main(self) -> Connection:
+        connection = self._connect()
+        if self.node.history is None:
+            self.node.history = History(self.node.position(connection))
+        return connection
 
     def _connect(self) -> Connection:
         try:
@@ -211,6 +220,7 @@ class OpfsStorage(Storage):
                 await node.checkpoint(connection)
                 node.catch_up(connection)
             connection.raw.execute("BEGIN IMMEDIATE")
+            self._began = node.position(connection)
         except BaseException:
             node.leases.leave_write()
             raise
@@ -223,9 +233,19 @@ class OpfsStorage(Storage):
             node.presence.check()
             node.catch_up(connection)
             connection.raw.execute("BEGIN IMMEDIATE")
+            self._began = node.position(connection)
         except BaseException:
             node.leases.leave_write_now()
             raise
+        return True
+
+    def committed(self, connection: Connection) -> bool:
+        # The lease is still here, so this is where the commit has led to.
+        after = self.node.position(connection)
+        if after == self._began:
+            return False
+        self._step = self._began, after
+        self.node.add_step(self._step)
         return True
 
     def end_write_now(self) -> None:
@@ -237,20 +257,27 @@ class OpfsStorage(Storage):
     # -- the others ------------------------------------------------------------------------------
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
-        self.node.announce(self, tables, ddl)
+        step, self._step = self._step, None
+        self.node.announce(self, tables, ddl, step)
 
-    async def has_news(self) -> bool:
-        main = self._main
-        if main is None or main.raw.in_transaction:
+    async def has_news(self) -> bool | None:
+        main, node = self._main, self.node
+        if main is None or node.history is None:
             return False
+        node.presence.check()
+        node.presence.look_within(NOW_AND_THEN)
         await self.begin_read(main)
         try:
-            main.raw.execute("PRAGMA schema_version").get  # noqa: B018  begins a read
-            version = main.raw.data_version()
+            # A wal-index that has to be recovered is, when something is read.
+            main.raw.execute("PRAGMA schema_version").get  # noqa: B018
+            news = node.history.missed(node.position(main))
         finally:
             self.end_read()
-        known, self._version = self._version, version
-        return version != known
+        if news:
+            for storage in node.storages:
+                if storage is not self:
+                    storage.on_announcement(None, True)
+        return news
 
     def rest(self) -> None:
         if self._node is not None:

@@ -22,6 +22,8 @@ logger = logging.getLogger("holdfast")
 
 # Within this time after a commit, in seconds, the files are looked for under their names.
 SOON = 2.0
+# A tab that does not commit looks for them within this time, in seconds.
+NOW_AND_THEN = 10.0
 
 
 class Presence:

@@ -98,6 +98,8 @@ class Destinations:
         self._others.clear()
 
     def _heard(self, announcement: Announcement) -> None:
+        if announcement.failure is not None:
+            return
         if announcement.remote and (announcement.ddl or announcement.tables is None):
             self.forget()
             task = asyncio.get_running_loop().create_task(self._read())

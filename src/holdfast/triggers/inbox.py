@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..announcements import Announcement
-from ..errors import SourceDroppedError
+from ..errors import SourceDroppedError, StorageUnavailableError
 from ..sqltext import quote_name, quote_text
 from .trigger import OBJECTS, DiffTrigger
 
@@ -57,10 +57,12 @@ class Inbox:
         self._sure = False
         # What came before anybody listened is news as well.
         self._news.set()
+        self._failure: StorageUnavailableError | None = None
         self._unsubscribe = database._announcements.subscribe(self._heard)
 
     def _heard(self, announcement: Announcement) -> None:
         tables = announcement.tables
+        self._failure = self._failure or announcement.failure
         if tables is None or announcement.ddl:
             self._doubtful = True
             self._news.set()
@@ -84,6 +86,11 @@ class Inbox:
         self._news.clear()
         return not self._stopped.is_set()
 
+    @property
+    def failed(self) -> bool:
+        """Whether the database is gone, as it is when the site's data was cleared."""
+        return self._failure is not None
+
     def again(self) -> None:
         """Make the next wait return: something is left to do."""
         self._news.set()
@@ -99,8 +106,11 @@ class Inbox:
     async def look(self) -> Found:
         """What is in the destination, as committed.
 
-        SourceDroppedError: there is nothing, and there never will be.
+        SourceDroppedError: there is nothing, and there never will be. StorageUnavailableError: the
+        database is gone.
         """
+        if self._failure is not None:
+            raise self._failure
         doubtful, self._doubtful = self._doubtful, False
         try:
             if doubtful:
@@ -121,7 +131,7 @@ class Inbox:
     def take_sure(self) -> bool:
         """Whether there are records, so that they can be handled without a look before."""
         sure, self._sure = self._sure, False
-        return sure and not self._doubtful
+        return sure and not self._doubtful and self._failure is None
 
     def look_now(self, tx: Transaction) -> Found:
         """What is in the destination, as the transaction sees it."""

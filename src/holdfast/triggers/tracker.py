@@ -173,7 +173,7 @@ class DiffTracker:
                 ):
                     break
                 await self._report(error)
-                if isinstance(error, SourceDroppedError):
+                if isinstance(error, SourceDroppedError) or self._inbox.failed:
                     break
                 not_before = time.monotonic() + min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
                 self._failures += 1

@@ -126,6 +126,9 @@ static int file_control(sqlite3_file *base, int op, void *argument) {
       if (rc == SQLITE_OK && argument) *(u32 *)argument = wal_index_frames(node);
       return rc;
     }
+    case HOLDFAST_FCNTL_POSITION:
+      wal_index_position(node, (u32 *)argument);
+      return SQLITE_OK;
     case SQLITE_FCNTL_PERSIST_WAL:
       /* The last connection of a tab is not the last of the database, so the
       ** WAL stays; unless this one said (with 0) that it has the database to

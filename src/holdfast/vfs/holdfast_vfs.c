@@ -62,6 +62,9 @@ typedef unsigned int u32;
 /* A file control of our own: bring the wal-index up to date. Its argument, if
 ** any, points to a u32 that gets the number of frames in the WAL. */
 #define HOLDFAST_FCNTL_CATCH_UP 0x48460001
+/* Another: where the wal-index stands now. Its argument points to three u32
+** that get the number of frames in the WAL, and the WAL's two salts. */
+#define HOLDFAST_FCNTL_POSITION 0x48460002
 
 enum { LEVEL_NONE, LEVEL_READ, LEVEL_WRITE, LEVEL_EXCLUSIVE };
 enum { FILE_DB, FILE_WAL, FILE_JOURNAL, FILE_KINDS };

@@ -207,6 +207,13 @@ static u32 wal_index_frames(const Node *node) {
   return node->regions ? ((const IndexHeader *)node->region[0])->max_frame : 0;
 }
 
+static void wal_index_position(const Node *node, u32 *position) {
+  memset(position, 0, 3 * sizeof *position);
+  if (!node->regions) return;
+  position[0] = wal_index_frames(node);
+  memcpy(position + 1, ((const IndexHeader *)node->region[0])->salt, 2 * sizeof *position);
+}
+
 /* Coming down from EXCLUSIVE, the index may describe a restart that was rolled
 ** back, and so never reached the file: it is compared again before the next
 ** transaction, or a writer would overwrite frames that others still read. */

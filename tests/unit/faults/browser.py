@@ -140,6 +140,8 @@ class Browser:
         # Exclusive handles: whose a file is now.
         self.owner: dict[str, SimulatedTab] = {}
         self.names: dict[int, tuple[SimulatedTab, str]] = {}
+        # Numbers of files that were removed while tabs had them.
+        self.cleared: set[int] = set()
         self.on_answer: Callable[[int, bool, str], None] = lambda *_: None
         self._made = 0
         # Until the browser finds out that a tab died, in seconds.
@@ -151,6 +153,10 @@ class Browser:
         self.loop._queues.append(tab)
         self.tabs.append(tab)
         return tab
+
+    def clear(self) -> None:
+        """The site's data: open handles work on, into files that have no name any more."""
+        self.cleared.update(self.names)
 
     def kill(self, tab: SimulatedTab) -> None:
         """Now, in the middle of whatever it does."""
@@ -305,6 +311,8 @@ class Host:
 
         if all(browser.library.host[number] is not CLOSED for number in numbers):
             return
+        if browser.cleared.intersection(numbers):
+            raise JsException("NotFoundError", "the file is not there")
         await tab.ask(take)
         for number in numbers:
             browser.library.host[number] = (tab.process, browser.names[number][1])
@@ -348,7 +356,7 @@ class Host:
 
     @promise
     async def stillThere(self, numbers: list[int]) -> bool:
-        return True
+        return not self.browser.cleared.intersection(numbers)
 
     @promise
     async def entriesOf(self, path: list[str]) -> list[str]:
