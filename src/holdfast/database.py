@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from .announcements import Announcement, Announcements
+from .bounds import Bound
 from .changes import TableChange, table_changes, watch_query
 from .connection import Connection
 from .errors import (
@@ -26,7 +27,7 @@ from .exporting import OnProgress, export_chunks
 from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement
-from .transactions import Transaction, write_transactions
+from .transactions import Transaction, is_inside, read_transactions, write_transactions
 from .triggers import TriggerManager
 from .writing import Writing, no_space
 
@@ -113,19 +114,23 @@ class Database:
         ValueError: several statements (none is run), or one that controls transactions.
         NestedTransactionError: inside a write transaction of this database.
         """
-        statement = self._main.statements.known(sql) or await self._statement(sql)
+        bound = self._bound()
+        statement = self._main.statements.known(sql) or await self._statement(sql, bound)
         if statement.bare:
-            return await self._execute_bare(sql, params)
+            return await self._execute_bare(sql, params, bound)
         if statement.readonly:
             self._check_open()
-            async with self._readers.statement(sql) as connection:
+            async with self._readers.statement(sql, bound) as connection:
                 return connection.execute(connection.statement(sql), params)
-        return await Writing(self).one(statement, params)
+        return await Writing(self, bound=bound).one(statement, params)
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement for each of `seq_of_params`, in one write transaction."""
-        await self._statement(sql)
-        return await Writing(self).whole(lambda tx: tx.execute_many(sql, seq_of_params))
+        bound = self._bound()
+        await self._statement(sql, bound)
+        return await Writing(self, bound=bound).whole(
+            lambda tx: tx.execute_many(sql, seq_of_params)
+        )
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
         """Every row. ValueError: the statement writes (it is not run)."""
@@ -157,17 +162,19 @@ class Database:
                 raise ValueError(f"{sql!r} writes; use execute()")
             return connection.fetch(sql, params, one)
 
-    async def _statement(self, sql: str) -> Statement:
+    async def _statement(self, sql: str, bound: Bound | None = None) -> Statement:
         self._check_open()
-        async with self._readers.statement() as connection:
+        async with self._readers.statement(bound=bound) as connection:
             return connection.statement(sql)
 
-    async def _execute_bare(self, sql: str, params: Parameters) -> ExecuteResult:
+    async def _execute_bare(self, sql: str, params: Parameters, bound: Bound) -> ExecuteResult:
         """Pragmas that set something, and VACUUM: alone, in no transaction."""
         self._check_open()
-        async with self._turn:
+        await self._turn.acquire(bound)
+        try:
             try:
-                await self._storage.begin_write(self._main)
+                inside = is_inside(read_transactions, self)
+                await self._storage.begin_write(self._main, bound, inside=inside)
             except Exception:
                 self._check_open()  # it may have been closed while this waited
                 raise
@@ -184,6 +191,8 @@ class Database:
                 raise no_space(self.name) from error
             finally:
                 self._storage.end_write(self._main)
+        finally:
+            self._turn.release()
         return result
 
     # -- transactions ----------------------------------------------------------------------------
@@ -208,6 +217,10 @@ class Database:
         """
         return self._readers.transaction()
 
+    def _bound(self) -> Bound:
+        """How long a call that begins now may wait."""
+        return Bound(self._storage.busy_timeout)
+
     def _may_go_on(self) -> bool:
         """Whether the main connection can be used now, without letting others go first."""
         return not self._turn.locked() and time.monotonic() - self._last_yield < SLICE
@@ -225,13 +238,12 @@ class Database:
         self._check_not_inside("this would wait")
 
     def _check_not_inside(self, what: str) -> None:
-        for transaction in write_transactions.get():
-            if transaction.owner is self and transaction.is_open:
-                raise NestedTransactionError(
-                    f"{what} for the write transaction of {self.name!r} that it is called in; use "
-                    "the methods of that transaction (or of the handler's ctx.transaction), or "
-                    "call it outside"
-                )
+        if is_inside(write_transactions, self):
+            raise NestedTransactionError(
+                f"{what} for the write transaction of {self.name!r} that it is called in; use "
+                "the methods of that transaction (or of the handler's ctx.transaction), or "
+                "call it outside"
+            )
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -314,8 +326,11 @@ class Database:
 
     async def _look(self) -> bool | None:
         try:
-            async with self._turn:
+            await self._turn.acquire(self._bound())
+            try:
                 news = await self._storage.has_news()
+            finally:
+                self._turn.release()
         except StorageUnavailableError as error:
             self._lost(error)
             return False
@@ -396,15 +411,15 @@ class Database:
         """Give up what no transaction needs: the tab is hidden, frozen or left."""
         self._storage.rest()
 
-    async def _begin(self) -> None:
-        async with self._readers.statement() as connection:
+    async def _begin(self, bound: Bound) -> None:
+        async with self._readers.statement(bound=bound) as connection:
             connection.run("BEGIN")
             try:
                 there = self._schema.is_applied(Transaction(self, connection, writable=False))
             finally:
                 connection.run("ROLLBACK")
         if not there:
-            async with Writing(self) as transaction:
+            async with Writing(self, bound=bound) as transaction:
                 await self._schema.apply(transaction)
         # From here on there is something to sweep; opening does it too.
         self._storage.on_peer_gone = self._peer_gone

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
+from .bounds import Bound
 from .exporting import OnProgress, Report, check_progress
 from .remote.engine import elsewhere
 from .storage import choose_kind, choose_store
@@ -59,7 +60,9 @@ async def import_chunks(
     """`import_database` in this interpreter; total: the size of all chunks, where it is known."""
     progress = check_progress(on_progress)
     store = choose_store(storage, name)
-    await store.check_free(wait)
+    bound = Bound(wait)
+    await store.check_free(bound)
+    rest = bound.left
     async with store.scratch() as scratch:
         with store.explaining():
             await _receive(name, chunks, total, scratch, progress)
@@ -71,7 +74,7 @@ async def import_chunks(
                 source.execute("PRAGMA journal_mode = OFF").fetchall()
                 strip(source)
             size = scratch.size()
-            async with store.replacing(wait) as destination:
+            async with store.replacing(Bound(rest)) as destination:
                 async for done, pages in copy(source, destination):
                     # Its last step is told when it is durable.
                     if done < pages:
@@ -95,7 +98,7 @@ async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0
 
 async def delete_here(name: str, storage: str, wait: float) -> bool:
     """`delete_database` in this interpreter."""
-    return await choose_store(storage, name).delete(wait)
+    return await choose_store(storage, name).delete(Bound(wait))
 
 
 async def databases(storage: str = "auto", *, folder: str | None = None) -> list[str]:

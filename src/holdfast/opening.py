@@ -6,6 +6,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .bounds import Bound
 from .database import Database
 from .remote.engine import elsewhere
 from .schema import Schema
@@ -31,7 +32,8 @@ class open:
         the death of any process; a power cut may lose the last commits, never half of one).
     worker: where a page serves holdfast.mjs itself, for the worker of a page's main thread; None:
         it is made from the package, which a Content-Security-Policy without blob: forbids.
-    busy_timeout: how long a transaction waits for other tabs or processes, in seconds.
+    busy_timeout: how long a call waits for other tabs, processes and transactions before it raises
+        DatabaseBusyError, in seconds; for all of its steps together.
 
     Opening removes what dead tabs left behind before it returns. Raises TypeError or ValueError
     for an argument, StorageUnavailableError, DatabaseBusyError, NotADatabaseError.
@@ -100,7 +102,8 @@ class open:
         """Open it in this interpreter, wherever databases live by default."""
         storage = await choose(self._storage, self._name, self._synchronous)
         storage.busy_timeout = self._busy_timeout
-        connection = await storage.open()
+        bound = Bound(self._busy_timeout)
+        connection = await storage.open(bound)
         persists = self._persist_triggers
         database = Database(
             storage,
@@ -110,7 +113,7 @@ class open:
             self._hold_manager or storage.default_hold_manager(),
         )
         try:
-            await database._begin()
+            await database._begin(bound)
         except BaseException:
             await database.close()
             raise

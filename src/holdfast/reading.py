@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from .bounds import Bound
 from .connection import Connection
-from .transactions import Transaction
+from .transactions import Transaction, is_inside, read_transactions
 
 if TYPE_CHECKING:
     from .database import Database
@@ -22,26 +23,35 @@ class Readers:
         self._busy: set[Connection] = set()
 
     @asynccontextmanager
-    async def statement(self, sql: str | None = None) -> AsyncIterator[Connection]:
-        """A connection for one statement (`sql`, if it is known), which sees what is committed."""
+    async def statement(
+        self, sql: str | None = None, bound: Bound | None = None
+    ) -> AsyncIterator[Connection]:
+        """A connection for one statement (`sql`, if it is known), which sees what is committed.
+
+        bound: of the call that it is a step of.
+        """
         database = self._database
         main, storage = database._main, database._storage
+        bound = bound or database._bound()
         await database._let_others_go()
         if (
             database._turn.locked()
             and storage.has_readers
             and not main.statements.may_see_temporary(sql)
         ):
-            async with self._lent() as connection:
+            async with self._lent(bound) as connection:
                 yield connection
             return
-        async with database._turn:
+        await database._turn.acquire(bound)
+        try:
             database._check_open()
-            await self._begin(main)
+            await self._begin(main, bound)
             try:
                 yield main
             finally:
                 storage.end_read()
+        finally:
+            database._turn.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -49,16 +59,19 @@ class Readers:
         database = self._database
         database._check_open()
         await database._let_others_go()
-        async with self._lent() as connection:
+        async with self._lent(database._bound()) as connection:
             # The snapshot is taken by the first read, so there must be one.
             connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
             transaction = Transaction(database, connection, writable=False)
             transaction.leave = connection.close
             database._open_transactions.add(transaction)
+            outer = read_transactions.get()
+            read_transactions.set((*outer, transaction))
             try:
                 yield transaction
                 transaction.check_ended()
             finally:
+                read_transactions.set(outer)
                 database._open_transactions.discard(transaction)
                 if transaction.is_open:
                     transaction.end()
@@ -77,10 +90,10 @@ class Readers:
         self._idle.clear()
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Connection]:
-        connection = await self._take()
+    async def _lent(self, bound: Bound) -> AsyncIterator[Connection]:
+        connection = await self._take(bound)
         try:
-            await self._begin(connection)
+            await self._begin(connection, bound)
             try:
                 yield connection
             finally:
@@ -88,10 +101,11 @@ class Readers:
         finally:
             self._give_back(connection)
 
-    async def _begin(self, connection: Connection) -> None:
+    async def _begin(self, connection: Connection, bound: Bound) -> None:
         database = self._database
         try:
-            await database._storage.begin_read(connection)
+            inside = is_inside(read_transactions, database)
+            await database._storage.begin_read(connection, bound, inside=inside)
         except Exception:
             database._check_open()  # it may have been closed while this waited
             raise
@@ -99,16 +113,19 @@ class Readers:
             database._storage.end_read()
             database._check_open()
 
-    async def _take(self) -> Connection:
+    async def _take(self, bound: Bound) -> Connection:
         database = self._database
         if self._idle:
             connection = self._idle.pop()
         elif database._storage.has_readers:
-            connection = await database._storage.connect_reader()
+            connection = await database._storage.connect_reader(bound)
         else:
-            async with database._turn:
+            await database._turn.acquire(bound)
+            try:
                 database._check_open()
-                connection = await database._storage.connect_reader()
+                connection = await database._storage.connect_reader(bound)
+            finally:
+                database._turn.release()
         if database._closing:  # while this waited
             connection.close()
             database._check_open()

@@ -27,6 +27,11 @@ write_transactions: ContextVar[tuple[Transaction, ...]] = ContextVar(
     "holdfast_write_transactions", default=()
 )
 
+# The same for read transactions: what is read inside of one never waits for that one's end.
+read_transactions: ContextVar[tuple[Transaction, ...]] = ContextVar(
+    "holdfast_read_transactions", default=()
+)
+
 _PREFIX = uuid.uuid4().hex + "-"
 _numbers = itertools.count(1)
 
@@ -199,6 +204,11 @@ class Transaction:
         if statement.alone:
             raise ValueError(f"{sql!r} cannot run inside a transaction; call it on the database")
         return statement
+
+
+def is_inside(transactions: ContextVar[tuple[Transaction, ...]], owner: object) -> bool:
+    """Whether this task is inside an open transaction of `owner`."""
+    return any(tx.owner is owner and tx.is_open for tx in transactions.get())
 
 
 async def run_callbacks(callbacks: Iterable[Callback]) -> None:

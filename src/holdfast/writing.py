@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from .bounds import Bound
 from .connection import Touched
 from .errors import QuotaExceededError
 from .rows import ExecuteResult, Parameters
 from .statements import Statement
-from .transactions import Transaction, run_callbacks, write_transactions
+from .transactions import (
+    Transaction,
+    is_inside,
+    read_transactions,
+    run_callbacks,
+    write_transactions,
+)
 
 if TYPE_CHECKING:
     from .database import Database
@@ -35,13 +42,15 @@ class Writing:
     turn given back -> announced -> callbacks
 
     own: holdfast's own, allowed while the database is closing.
+    bound: of the call that it is a step of; None: a call of its own.
     """
 
-    __slots__ = ("_database", "_entered", "_left", "_outer", "_own", "_transaction")
+    __slots__ = ("_bound", "_database", "_entered", "_left", "_outer", "_own", "_transaction")
 
-    def __init__(self, database: Database, own: bool = False) -> None:
+    def __init__(self, database: Database, own: bool = False, bound: Bound | None = None) -> None:
         self._database = database
         self._own = own
+        self._bound = bound
         self._entered = False
         self._left = False
         self._transaction: Transaction
@@ -68,11 +77,14 @@ class Writing:
         waits = database._storage.write_waits()
         if not waits:
             await database._let_others_go()
-        await database._turn.acquire()
+        bound = self._bound or database._bound()
+        await database._turn.acquire(bound)
         try:
             if database._closing:  # while this waited
                 database._check_open(self._own)
-            await database._storage.begin_write(database._main)
+            await database._storage.begin_write(
+                database._main, bound, inside=is_inside(read_transactions, database)
+            )
             if database._closing and not self._own:
                 database._main.run("ROLLBACK")
                 database._storage.end_write(database._main)

@@ -16,6 +16,7 @@ import apsw
 from faults.disk import ERROR, Dead, Disk
 
 CATCH_UP = 0x48460001
+RESTART = 0x48460003
 NONE, READ, WRITE, EXCLUSIVE = range(4)
 ENTRY = "sqlite3_holdfastvfs_init"
 SUFFIXES = ("", "-wal", "-journal")

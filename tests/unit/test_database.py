@@ -820,10 +820,10 @@ async def test_a_process_that_dies_while_a_database_opens(
     begin_write_now = FileStorage.begin_write_now
     begin_write = FileStorage.begin_write
 
-    async def wait(self: FileStorage, connection: object) -> None:
+    async def wait(self: FileStorage, *args: object, **options: object) -> None:
         self.on_peer_gone()
         await asyncio.sleep(0.01)
-        await begin_write(self, connection)
+        await begin_write(self, *args, **options)
 
     monkeypatch.setattr(FileStorage, "begin_write_now", lambda self, connection: False)
     monkeypatch.setattr(FileStorage, "begin_write", wait)

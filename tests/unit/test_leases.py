@@ -4,103 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable
 
 import pytest
+from tabs import Request, World
 
 from holdfast import DatabaseBusyError
+from holdfast.bounds import Bound
 from holdfast.storage.leases import IDLE, SLICE, Leases, Level
 
+
+def nothing() -> None:
+    """What is done alone."""
+
+
 pytestmark = pytest.mark.usefixtures("clock")
-
-
-class Request:
-    def __init__(self, locks: SimulatedLocks, name: str, exclusive: bool) -> None:
-        self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.exclusive = exclusive
-        self._locks, self._name = locks, name
-
-    def release(self) -> None:
-        self._locks.release(self._name, self)
-
-
-class SimulatedLocks:
-    """Web Locks: one queue for each name, first come, first served; shared ones together."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, list[Request]] = {}
-        self.waiting: dict[str, deque[Request]] = {}
-        self.asked = 0
-
-    def request(self, name: str, *, exclusive: bool = True, if_available: bool = False) -> Request:
-        self.asked += 1
-        request = Request(self, name, exclusive)
-        self.waiting.setdefault(name, deque()).append(request)
-        # As in a browser, the answer never comes in the same turn.
-        asyncio.get_running_loop().call_soon(self._grant, name)
-        return request
-
-    def release(self, name: str, request: Request) -> None:
-        if request in self.held.get(name, []):
-            self.held[name].remove(request)
-        elif request in self.waiting.get(name, ()):
-            self.waiting[name].remove(request)
-        self._grant(name)
-
-    def _grant(self, name: str) -> None:
-        waiting, held = self.waiting.get(name, deque()), self.held.setdefault(name, [])
-        while waiting:
-            first = waiting[0]
-            if held and (first.exclusive or any(other.exclusive for other in held)):
-                return
-            held.append(waiting.popleft())
-            if not first.granted.done():
-                first.granted.set_result(True)
-
-
-class SimulatedHandles:
-    """File handles that are exclusive, as Firefox's are."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    async def open(self, timeout: float) -> None:
-        await asyncio.sleep(0)
-        assert self._world.handles_of is None, "another tab has the files open"
-        self._world.handles_of = self
-
-    def close(self) -> None:
-        assert self._world.handles_of is self
-        self._world.handles_of = None
-
-
-class World:
-    """Tabs that hear each other."""
-
-    handles_of: SimulatedHandles | None = None
-
-    def __init__(self) -> None:
-        self.locks = SimulatedLocks()
-        self.tabs: list[Leases] = []
-        self.lost = False  # messages do not arrive
-        self.said = 0
-
-    def tab(
-        self, on_level: Callable[[Level], None] = lambda level: None, *, exclusive: bool = False
-    ) -> Leases:
-        def post(what: str) -> None:
-            self.said += 1
-            if self.lost:
-                return
-            for other in self.tabs:
-                if other is not leases:
-                    asyncio.get_running_loop().call_soon(other.wanted, what)
-
-        handles = SimulatedHandles(self) if exclusive else None
-        leases = Leases("db", self.locks, post, on_level, handles, lambda: len(self.tabs) > 1)
-        self.tabs.append(leases)
-        return leases
 
 
 @pytest.fixture
@@ -113,11 +30,11 @@ async def world():
 
 async def test_a_kept_lease_costs_no_lock_request(world: World) -> None:
     tab = world.tab()
-    await tab.write(1)
+    await tab.write(Bound(1))
     tab.leave_write()
     asked = world.locks.asked
     for _ in range(10):
-        await tab.write(1)
+        await tab.write(Bound(1))
         tab.leave_write()
         assert tab.read_now()
         tab.leave_read()
@@ -127,17 +44,17 @@ async def test_a_kept_lease_costs_no_lock_request(world: World) -> None:
 async def test_a_write_that_waits_for_nothing_needs_a_kept_lease(world: World) -> None:
     a, b = world.tab(), world.tab()
     assert not a.write_now()
-    await a.read(1)
+    await a.read(Bound(1))
     assert not a.write_now(), "it may only read"
     a.leave_read()
-    await a.write(1)
+    await a.write(Bound(1))
     assert not a.write_now(), "another connection of this tab writes"
     a.leave_write()
     for _ in range(3):
         assert a.write_now()
         a.leave_write_now()
     async with asyncio.timeout(IDLE / 2):
-        await b.write(1)
+        await b.write(Bound(1))
     assert not a.write_now()
     b.leave_write()
 
@@ -146,10 +63,10 @@ async def test_a_write_that_waits_for_nothing_does_not_prolong_what_others_want(
     world: World,
 ) -> None:
     a, b = world.tab(exclusive=True), world.tab(exclusive=True)
-    await a.read(1)
+    await a.read(Bound(1))
     assert a.write_now()
     a.leave_write_now()
-    turn = asyncio.ensure_future(b.write(1))
+    turn = asyncio.ensure_future(b.write(Bound(1)))
     await asyncio.sleep(0.01)
     assert not a.write_now()
     a.leave_read()
@@ -162,9 +79,9 @@ async def test_writes_that_wait_for_nothing_hand_over_and_go_idle(
     world: World, exclusive: bool
 ) -> None:
     a, b = world.tab(exclusive=exclusive), world.tab(exclusive=exclusive)
-    await a.write(1)
+    await a.write(Bound(1))
     a.leave_write()
-    turn = asyncio.ensure_future(b.write(1))
+    turn = asyncio.ensure_future(b.write(Bound(1)))
     written = 0
     async with asyncio.timeout(IDLE / 2):
         while a.write_now():
@@ -178,7 +95,7 @@ async def test_writes_that_wait_for_nothing_hand_over_and_go_idle(
 
 async def test_writes_that_wait_for_nothing_go_idle(world: World) -> None:
     tab = world.tab()
-    await tab.write(1)
+    await tab.write(Bound(1))
     tab.leave_write()
     await asyncio.sleep(IDLE * 0.6)
     assert tab.write_now()
@@ -204,7 +121,7 @@ async def test_a_lease_used_without_pause_goes_round_though_no_wish_is_heard(
             if at_once and tab.write_now():
                 tab.leave_write_now()
             else:
-                await tab.write(5)
+                await tab.write(Bound(5))
                 tab.leave_write()
             written[tab] += 1
             if min(written.values()) >= 20:
@@ -218,12 +135,12 @@ async def test_a_lease_used_without_pause_goes_round_though_no_wish_is_heard(
 
 async def test_a_tab_alone_keeps_what_it_uses(world: World) -> None:
     tab = world.tab()
-    await tab.write(1)
+    await tab.write(Bound(1))
     tab.leave_write()
     asked = world.locks.asked
     for _ in range(30):
         await asyncio.sleep(SLICE / 10)
-        await tab.write(1)
+        await tab.write(Bound(1))
         tab.leave_write()
     assert world.locks.asked == asked
 
@@ -231,13 +148,13 @@ async def test_a_tab_alone_keeps_what_it_uses(world: World) -> None:
 async def test_exclusive_handles_change_hands_when_the_loop_turns(world: World) -> None:
     """Not after each transaction: opening them anew costs more than one."""
     a, b = world.tab(exclusive=True), world.tab(exclusive=True)
-    await a.read(1)
-    turn = asyncio.ensure_future(b.write(1))
+    await a.read(Bound(1))
+    turn = asyncio.ensure_future(b.write(Bound(1)))
     await asyncio.sleep(0.01)
     a.leave_read()
     asked = world.locks.asked
     for _ in range(10):
-        await a.write(1)
+        await a.write(Bound(1))
         a.leave_write()
     assert world.locks.asked == asked
     await turn
@@ -247,7 +164,7 @@ async def test_exclusive_handles_change_hands_when_the_loop_turns(world: World) 
 async def _write_in_turn(a: Leases, b: Leases, times: int) -> None:
     for _ in range(times):
         for tab, other in ((a, b), (b, a)):
-            await tab.write(1)
+            await tab.write(Bound(1))
             tab.leave_write()
             other.written()
             await asyncio.sleep(0)
@@ -265,25 +182,25 @@ async def test_whoever_asked_in_vain_without_a_word_asks_aloud(world: World) -> 
     a, b = world.tab(), world.tab()
     await _write_in_turn(a, b, 3)
     # Nobody wrote meanwhile: this one keeps the lease now.
-    await b.write(1)
+    await b.write(Bound(1))
     b.leave_write()
-    await b.write(1)
+    await b.write(Bound(1))
     b.leave_write()
     await asyncio.sleep(0)
     assert b.level == Level.WRITE
     said = world.said
-    await a.write(1)
+    await a.write(Bound(1))
     assert world.said == said + 1
     a.leave_write()
 
 
 async def test_a_keeper_hands_over_at_once(world: World) -> None:
     a, b = world.tab(), world.tab()
-    await a.write(1)
+    await a.write(Bound(1))
     a.leave_write()
     assert a.level == Level.WRITE
     async with asyncio.timeout(IDLE / 2):
-        await b.write(1)
+        await b.write(Bound(1))
     assert (a.level, b.level) == (Level.READ, Level.WRITE)
 
 
@@ -291,22 +208,22 @@ async def test_tabs_that_write_in_turn_stop_asking_each_other(world: World) -> N
     a, b = world.tab(), world.tab()
     for _ in range(3):
         for tab in (a, b):
-            await tab.write(1)
+            await tab.write(Bound(1))
             tab.leave_write()
     await asyncio.sleep(0)
     assert (a.level, b.level) == (Level.READ, Level.READ)
     # What is written without letting the loop turn is written under one lease.
-    await a.write(1)
+    await a.write(Bound(1))
     asked = world.locks.asked
     for _ in range(5):
         a.leave_write()
-        await a.write(1)
+        await a.write(Bound(1))
     assert world.locks.asked == asked
     a.leave_write()
     await asyncio.sleep(0)
     assert a.level == Level.READ
     # When the other has enough of it, the lease is kept again.
-    await a.write(1)
+    await a.write(Bound(1))
     a.leave_write()
     await asyncio.sleep(0)
     assert a.level == Level.WRITE
@@ -315,9 +232,9 @@ async def test_tabs_that_write_in_turn_stop_asking_each_other(world: World) -> N
 async def test_an_idle_lease_is_given_up_without_being_asked(world: World) -> None:
     world.lost = True
     a, b = world.tab(), world.tab()
-    await a.write(1)
+    await a.write(Bound(1))
     a.leave_write()
-    await b.write(IDLE * 20)
+    await b.write(Bound(IDLE * 20))
     assert a.level == Level.NONE
 
 
@@ -326,28 +243,28 @@ async def test_a_tab_that_goes_to_sleep_keeps_nothing(world: World, exclusive: b
     world.lost = True
     a, b = world.tab(exclusive=exclusive), world.tab(exclusive=exclusive)
     async with asyncio.timeout(IDLE / 2):  # not because it was idle for long enough
-        await a.write(1)
+        await a.write(Bound(1))
         a.leave_write()
         a.rest()
         assert a.level == Level.NONE
-        await b.write(1)
+        await b.write(Bound(1))
         b.leave_write()
         b.rest()
 
         # Inside transactions it keeps what they need, and no longer than that.
-        await a.write(1)
-        await a.read(1)
+        await a.write(Bound(1))
+        await a.read(Bound(1))
         a.rest()
         assert a.level >= Level.WRITE
         a.leave_read()
         assert a.level >= Level.WRITE
         a.leave_write()
-        await b.write(1)
-        assert await b.exclusive(1)
+        await b.write(Bound(1))
+        assert await b.alone(nothing, Bound(1))
     assert a.level == Level.NONE
     b.leave_write()
     # Awake again, it keeps leases as before.
-    await a.write(1)
+    await a.write(Bound(1))
     a.leave_write()
     await asyncio.sleep(0)
     assert a.level >= Level.WRITE
@@ -355,8 +272,8 @@ async def test_a_tab_that_goes_to_sleep_keeps_nothing(world: World, exclusive: b
 
 async def test_what_is_wanted_is_given_when_the_transaction_ends(world: World) -> None:
     a, b = world.tab(), world.tab()
-    await a.write(1)
-    writing = asyncio.ensure_future(b.write(1))
+    await a.write(Bound(1))
+    writing = asyncio.ensure_future(b.write(Bound(1)))
     await asyncio.sleep(0.01)
     assert not writing.done()
     a.leave_write()
@@ -364,8 +281,8 @@ async def test_what_is_wanted_is_given_when_the_transaction_ends(world: World) -
     async with asyncio.timeout(IDLE / 2):
         await writing
 
-    await a.read(1)
-    everybody_out = asyncio.ensure_future(b.exclusive(1))
+    await a.read(Bound(1))
+    everybody_out = asyncio.ensure_future(b.alone(nothing, Bound(1)))
     await asyncio.sleep(0.01)
     assert not everybody_out.done()
     a.leave_read()
@@ -375,55 +292,70 @@ async def test_what_is_wanted_is_given_when_the_transaction_ends(world: World) -
 
 async def test_inside_a_transaction_nothing_is_handed_over(world: World) -> None:
     a, b = world.tab(), world.tab()
-    await a.write(1)
+    await a.write(Bound(1))
     with pytest.raises(DatabaseBusyError, match="write lease"):
-        await b.write(IDLE * 2)
+        await b.write(Bound(IDLE * 2))
     assert a.level == Level.WRITE
     # What was withdrawn is not granted to nobody later.
     a.leave_write()
     async with asyncio.timeout(1):
-        await a.write(1)
+        await a.write(Bound(1))
 
 
 async def test_readers_go_on_beside_a_writer(world: World) -> None:
     a, b = world.tab(), world.tab()
-    await a.write(1)
-    await b.read(1)
+    await a.write(Bound(1))
+    await b.read(Bound(1))
     assert (a.level, b.level) == (Level.WRITE, Level.READ)
 
 
-async def test_exclusive_keeps_readers_out_and_waits_for_those_inside(world: World) -> None:
+async def test_alone_it_waits_for_those_who_read_and_lets_them_go_on(world: World) -> None:
     a, b = world.tab(), world.tab()
-    await b.read(1)
-    await a.write(1)
-    assert not await a.exclusive(0.05)
+    await b.read(Bound(1))
+    await a.write(Bound(1))
+    levels: list[tuple[Level, Level]] = []
+    assert not await a.alone(lambda: levels.append((a.level, b.level)), Bound(0.05))
     assert a.level == Level.WRITE
+    assert not levels
     b.leave_read()
-    assert await a.exclusive(1)
-    assert (a.level, b.level) == (Level.EXCLUSIVE, Level.NONE)
-    reading = asyncio.ensure_future(b.read(1))
-    await asyncio.sleep(0.02)
-    assert not reading.done()
-    a.leave_write()
-    await reading
+    assert await a.alone(lambda: levels.append((a.level, b.level)), Bound(1))
+    assert levels == [(Level.EXCLUSIVE, Level.NONE)]
+    # The write is not over.
+    assert a.level == Level.WRITE
+    await b.read(Bound(1))
     assert b.level == Level.READ
+    a.leave_write()
 
 
-async def test_readers_of_the_same_tab_keep_their_lease(world: World) -> None:
+async def test_an_error_alone_leaves_the_write_as_it_was(world: World) -> None:
+    a, b = world.tab(), world.tab()
+    await a.write(Bound(1))
+    with pytest.raises(ZeroDivisionError):
+        await a.alone(lambda: print(1 / 0), Bound(1))
+    a.leave_write()
+    async with asyncio.timeout(IDLE / 2):
+        await b.write(Bound(1))
+        assert await b.alone(nothing, Bound(1))
+    b.leave_write()
+
+
+async def test_readers_of_the_same_tab_are_not_disturbed(world: World) -> None:
     levels: list[Level] = []
     tab = world.tab(levels.append)
-    await tab.read(1)
-    await tab.write(1)
-    assert not await tab.exclusive(0.02)
+    await tab.read(Bound(1))
+    await tab.write(Bound(1))
+    assert not await tab.alone(nothing, Bound(0.02))
     assert levels == [Level.READ, Level.WRITE]
     tab.leave_read()
-    assert await tab.exclusive(0.02)
-    # One that enters meanwhile keeps it too, when the writer is done.
-    await tab.read(1)
+    alone = asyncio.ensure_future(tab.alone(nothing, Bound(0.02)))
+    await asyncio.sleep(0)
+    # One that comes meanwhile enters when it may stay.
+    await tab.read(Bound(1))
+    assert await alone
+    assert Level.EXCLUSIVE in levels
+    assert tab.level == Level.WRITE
     tab.leave_write()
-    assert tab.level == Level.EXCLUSIVE
     tab.leave_read()
-    assert tab.level == Level.NONE
 
 
 async def test_a_read_inside_of_which_a_write_waits_blocks_no_checkpoint_for_ever(
@@ -431,11 +363,11 @@ async def test_a_read_inside_of_which_a_write_waits_blocks_no_checkpoint_for_eve
 ) -> None:
     """b reads and waits for the write lease; a has it and wants everybody out."""
     a, b = world.tab(), world.tab()
-    await a.write(1)
-    await b.read(1)
-    writing = asyncio.ensure_future(b.write(2))
+    await a.write(Bound(1))
+    await b.read(Bound(1))
+    writing = asyncio.ensure_future(b.write(Bound(2)))
     await asyncio.sleep(0)
-    assert not await a.exclusive(0.1)
+    assert not await a.alone(nothing, Bound(0.1))
     a.leave_write()
     await writing
     b.leave_write()
@@ -449,24 +381,24 @@ async def test_the_lock_is_released_after_the_level_is_lowered(world: World) -> 
         holders.append((level, list(world.locks.held["db:write"])))
 
     a, b = world.tab(note), world.tab()
-    await a.write(1)
+    await a.write(Bound(1))
     mine = list(world.locks.held["db:write"])
     a.leave_write()
-    await b.write(1)
+    await b.write(Bound(1))
     assert holders == [(Level.WRITE, mine), (Level.READ, mine)]
 
 
 async def test_a_cancelled_wait_leaves_nothing_behind(world: World) -> None:
     a, b = world.tab(), world.tab()
-    await a.write(1)
-    waiting = asyncio.ensure_future(b.write(5))
+    await a.write(Bound(1))
+    waiting = asyncio.ensure_future(b.write(Bound(5)))
     await asyncio.sleep(0.01)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     a.leave_write()
     async with asyncio.timeout(1):
-        await b.write(1)
+        await b.write(Bound(1))
     b.leave_write()
 
 
@@ -475,8 +407,15 @@ async def test_one_writer_and_no_reader_beside_an_exclusive_lease(world: World, 
     """Many tabs, each doing this and that: never two writers, nobody starves, nothing hangs."""
     choose = random.Random(seed)
     tabs = [world.tab() for _ in range(4)]
-    inside = {"write": 0, "exclusive": 0, "read": 0}
+    inside = {"write": 0, "read": 0}
     done = [0] * len(tabs)
+    times = 0
+
+    def by_itself() -> None:
+        nonlocal times
+        assert inside == {"write": 0, "read": 0}
+        assert [tab.level for tab in tabs].count(Level.EXCLUSIVE) == 1
+        times += 1
 
     async def pause() -> None:
         for _ in range(choose.randrange(4)):
@@ -485,25 +424,21 @@ async def test_one_writer_and_no_reader_beside_an_exclusive_lease(world: World, 
     async def work(index: int, tab: Leases) -> None:
         for _ in range(30):
             if choose.random() < 0.5:
-                await tab.write(5)
+                await tab.write(Bound(5))
                 try:
-                    exclusive = choose.random() < 0.3 and await tab.exclusive(0.05)
+                    if choose.random() < 0.3:
+                        await tab.alone(by_itself, Bound(0.05))
                     inside["write"] += 1
                     assert inside["write"] == 1
-                    assert tab.level == (Level.EXCLUSIVE if exclusive else Level.WRITE)
-                    if exclusive:
-                        assert inside["read"] == 0
-                        inside["exclusive"] += 1
+                    assert tab.level == Level.WRITE
                     await pause()
-                    inside["exclusive"] -= exclusive
                     inside["write"] -= 1
                 finally:
                     tab.leave_write()
             else:
-                await tab.read(5)
+                await tab.read(Bound(5))
                 inside["read"] += 1
                 assert tab.level >= Level.READ
-                assert inside["exclusive"] == 0
                 await pause()
                 assert tab.level >= Level.READ
                 inside["read"] -= 1
@@ -514,6 +449,7 @@ async def test_one_writer_and_no_reader_beside_an_exclusive_lease(world: World, 
     async with asyncio.timeout(20):
         await asyncio.gather(*(work(index, tab) for index, tab in enumerate(tabs)))
     assert done == [30] * len(tabs)
+    assert times
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -535,17 +471,17 @@ async def test_exclusive_handles_are_open_in_one_tab_at_a_time(world: World, see
     async def work(tab: Leases) -> None:
         nonlocal done
         for _ in range(20):
-            await tab.read(5)
+            await tab.read(Bound(5))
             if choose.random() < 0.3:
                 # A write beside one's own read: the lease is here already.
-                await tab.write(5)
-                assert await tab.exclusive(0)
+                await tab.write(Bound(5), inside=True)
+                assert await tab.alone(nothing, Bound(0))
                 await stay(tab)
                 tab.leave_write()
             await stay(tab)
             tab.leave_read()
             if choose.random() < 0.5:
-                await tab.write(5)
+                await tab.write(Bound(5))
                 await stay(tab)
                 tab.leave_write()
             done += 1
@@ -558,11 +494,11 @@ async def test_exclusive_handles_are_open_in_one_tab_at_a_time(world: World, see
 
 async def test_an_exclusive_keeper_hands_over_at_once(world: World) -> None:
     a, b = world.tab(exclusive=True), world.tab(exclusive=True)
-    await a.write(1)
+    await a.write(Bound(1))
     a.leave_write()
     assert a.level == Level.EXCLUSIVE
     async with asyncio.timeout(IDLE / 2):
-        await b.read(1)
+        await b.read(Bound(1))
     assert (a.level, b.level) == (Level.NONE, Level.EXCLUSIVE)
 
 
@@ -571,8 +507,8 @@ async def test_a_wish_to_write_that_is_heard_while_waiting_is_not_forgotten(
     world: World, exclusive: bool
 ) -> None:
     a, b, c = (world.tab(exclusive=exclusive) for _ in range(3))
-    await a.write(1)
-    waiting = [asyncio.ensure_future(tab.write(1)) for tab in (b, c)]
+    await a.write(Bound(1))
+    waiting = [asyncio.ensure_future(tab.write(Bound(1))) for tab in (b, c)]
     await asyncio.sleep(0.01)
     a.leave_write()
     async with asyncio.timeout(IDLE / 2):
@@ -585,13 +521,13 @@ async def test_a_wish_to_write_that_is_heard_while_waiting_is_not_forgotten(
 async def test_who_wrote_more_than_once_in_its_turn_asks_aloud(world: World) -> None:
     a, b = world.tab(), world.tab()
     for _ in range(3):
-        await a.write(1)
+        await a.write(Bound(1))
         a.leave_write()
-    await b.write(1)
+    await b.write(Bound(1))
     b.leave_write()
     a.written()
     said = world.said
-    writing = asyncio.ensure_future(a.write(1))
+    writing = asyncio.ensure_future(a.write(Bound(1)))
     await asyncio.sleep(0)
     assert world.said == said + 1, "at once"
     await writing
@@ -600,8 +536,8 @@ async def test_who_wrote_more_than_once_in_its_turn_asks_aloud(world: World) -> 
 
 async def test_a_wish_that_is_heard_while_waiting_is_not_forgotten(world: World) -> None:
     a, b, c = (world.tab(exclusive=True) for _ in range(3))
-    await a.read(1)
-    waiting = [asyncio.ensure_future(tab.read(1)) for tab in (b, c)]
+    await a.read(Bound(1))
+    waiting = [asyncio.ensure_future(tab.read(Bound(1))) for tab in (b, c)]
     await asyncio.sleep(0.01)
     a.leave_read()
     async with asyncio.timeout(IDLE / 2):

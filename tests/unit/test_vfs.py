@@ -216,6 +216,51 @@ def test_a_checkpointed_wal_is_begun_anew_and_others_notice(
     assert b.tab.status("recovered") == 1
 
 
+def test_a_wal_that_is_begun_anew_in_place_keeps_its_room_and_the_page_cache(
+    clients: tuple[Client, Client], files: Disk
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
+    assert b.read("SELECT count(*) FROM t") == [(1,)]
+    size = len(files.content["x.db-wal"])
+    a.restart()
+    assert len(files.content["x.db-wal"]) == size
+    assert a.tab.status("frames") == 0
+    # It goes on with no more than the write lease, and with the pages that it knows.
+    files.log.clear()
+    a.write("UPDATE t SET v = 2")
+    assert not [call for call in files.log if call[:2] == ("read", "x.db")]
+    assert 0 < a.tab.status("frames") < 5
+    assert len(files.content["x.db-wal"]) == size
+    assert b.read("SELECT v FROM t") == [(2,)]
+    assert b.tab.status("recovered") == 1
+
+
+@pytest.mark.parametrize("cut", range(0, 32, 5))
+def test_a_tab_that_dies_beginning_a_wal_anew_in_place_loses_nothing(
+    clients: tuple[Client, Client], files: Disk, cut: int
+) -> None:
+    a, b = clients
+    a.write("INSERT INTO t VALUES(1, zeroblob(20000))")
+    a.write("UPDATE t SET v = 1")
+    assert b.read("SELECT v FROM t") == [(1,)]
+
+    def fault(what: str, name: str, n: int) -> int | None:
+        if (what, name, n) != ("write", "x.db-wal", 32):
+            return None
+        a.tab.process.dead = True
+        return cut
+
+    files.fault = fault
+    with pytest.raises(apsw.Error):
+        a.restart()
+    files.fault = lambda *_: None
+    a.die()
+    assert b.read("SELECT v FROM t") == [(1,)]
+    b.write("INSERT INTO t VALUES(2, 2)")
+    assert Client(library=b.tab.library, disk=files).read("SELECT id FROM t") == [(1,), (2,)]
+
+
 def test_a_restart_that_is_rolled_back_does_not_fool_its_own_tab(
     clients: tuple[Client, Client], files: Disk
 ) -> None:

@@ -11,7 +11,7 @@ from ..changes import TableChange
 from ..database import Database
 from ..exporting import OnProgress, check_progress
 from ..rows import ExecuteResult, Parameters, Row
-from ..transactions import Transaction, write_transactions
+from ..transactions import Transaction, is_inside, write_transactions
 from . import wire
 from .peer import Peer
 from .transactions import Block
@@ -64,7 +64,7 @@ class RemoteDatabase(Database):
         super()._check_open(own)
 
     def _is_inside(self) -> bool:
-        return any(tx.owner is self and tx.is_open for tx in write_transactions.get())
+        return is_inside(write_transactions, self)
 
     # -- statements ------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ in this process or not.
 from __future__ import annotations
 
 import asyncio
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import apsw
 
+from ..bounds import Bound, BoundedLock
 from ..connection import Connection
 from ..errors import DatabaseBusyError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
     from .store import Store
 
-# How long a transaction waits for other tabs or processes before DatabaseBusyError, in seconds.
+# How long a call waits for others before DatabaseBusyError, in seconds.
 BUSY_TIMEOUT = 10.0
 
 
@@ -66,18 +66,18 @@ class Storage(ABC):
         self.synchronous = synchronous
         self.busy_timeout = BUSY_TIMEOUT
         # The main connection belongs to one write transaction at a time.
-        self.turn = asyncio.Lock()
+        self.turn = BoundedLock(f"another transaction of this connection kept {name!r}")
         # Set by the database: (real table names or None for unknown, whether the schema changed).
         self.on_announcement: Callable[[frozenset[str] | None, bool], None] = lambda *_: None
         # Set by the database: a tab or process that had this database open is gone.
         self.on_peer_gone: Callable[[], None] = lambda: None
 
     @abstractmethod
-    async def open(self) -> Connection:
+    async def open(self, bound: Bound) -> Connection:
         """The main connection. StorageUnavailableError, DatabaseBusyError, NotADatabaseError."""
 
     @abstractmethod
-    async def connect_reader(self) -> Connection:
+    async def connect_reader(self, bound: Bound) -> Connection:
         """One more connection, which only reads."""
 
     def disconnect(self, connection: Connection) -> None:
@@ -105,8 +105,14 @@ class Storage(ABC):
         """Enter a read without waiting; False when that needs `begin_read`."""
         return True
 
-    async def begin_read(self, connection: Connection) -> None:
-        """Enter a read; each is left by `end_read`."""
+    async def begin_read(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
+        """Enter a read; each is left by `end_read`.
+
+        inside: the task is inside a read transaction of this database, whose end this cannot
+            wait for.
+        """
 
     def end_read(self) -> None:
         """Leave a read."""
@@ -116,8 +122,13 @@ class Storage(ABC):
         return False
 
     @abstractmethod
-    async def begin_write(self, connection: Connection) -> None:
-        """Enter and BEGIN a write transaction, alone among all connections of the database."""
+    async def begin_write(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
+        """Enter and BEGIN a write transaction, alone among all connections of the database.
+
+        inside: as in `begin_read`.
+        """
 
     async def commit(self, connection: Connection) -> None:
         """COMMIT; returns when it is durable. On an error it is still to be rolled back."""
@@ -177,21 +188,20 @@ class Storage(ABC):
         raw.execute(f"PRAGMA synchronous = {self.synchronous.upper()}")
 
 
-async def retry_while_busy(what: str, timeout: float, attempt: Callable[[], Any]) -> Any:
-    """`attempt()`, again with growing pauses while SQLite says BUSY, for `timeout` seconds.
+async def retry_while_busy(what: str, bound: Bound, attempt: Callable[[], Any]) -> Any:
+    """`attempt()`, again with growing pauses while SQLite says BUSY, within the bound.
 
     Other processes' locks on a file end without an event that could be awaited.
     """
-    deadline = time.monotonic() + timeout
     pause = 0.001
     while True:
         try:
             return attempt()
         except apsw.BusyError as error:
-            if time.monotonic() + pause > deadline:
+            if bound.over:
                 raise DatabaseBusyError(
-                    f"{what}: other connections kept the database busy for {timeout:g} s; "
+                    f"{what}: other connections kept the database busy for {bound}; "
                     "try again, or look for a transaction that is left open"
                 ) from error
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(pause, bound.left))
         pause = min(pause * 1.5, 0.05)

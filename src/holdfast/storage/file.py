@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..bounds import Bound
 from ..connection import Connection
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus, retry_while_busy
@@ -57,7 +58,7 @@ class FileStorage(Storage):
         self._step: Step | None = None
         self._channel: FileChannel | None = None
 
-    async def open(self) -> Connection:
+    async def open(self, bound: Bound) -> Connection:
         await self.store().discard()
         self._check_links()
 
@@ -66,7 +67,7 @@ class FileStorage(Storage):
 
         try:
             connection: Connection = await retry_while_busy(
-                f"opening {self.name!r}", self.busy_timeout, attempt
+                f"opening {self.name!r}", bound, attempt
             )
         except apsw.NotADBError as error:
             raise NotADatabaseError(
@@ -109,10 +110,10 @@ class FileStorage(Storage):
                     "a file that is written by two names. Open it by one of them"
                 )
 
-    async def connect_reader(self) -> Connection:
+    async def connect_reader(self, bound: Bound) -> Connection:
         connection: Connection = await retry_while_busy(
             f"reading {self.name!r}",
-            self.busy_timeout,
+            bound,
             lambda: self._connect(apsw.SQLITE_OPEN_READWRITE),
         )
         connection.raw.execute("PRAGMA query_only = ON")
@@ -152,10 +153,12 @@ class FileStorage(Storage):
         self._note_beginning(connection)
         return True
 
-    async def begin_write(self, connection: Connection) -> None:
+    async def begin_write(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
         await retry_while_busy(
             f"writing to {self.name!r}",
-            self.busy_timeout,
+            bound,
             lambda: connection.run("BEGIN IMMEDIATE"),
         )
         self._note_beginning(connection)

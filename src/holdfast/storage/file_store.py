@@ -23,6 +23,7 @@ from typing import BinaryIO, TypeVar
 
 import apsw
 
+from ..bounds import Bound
 from ..errors import DatabaseBusyError, StorageUnavailableError
 from .base import retry_while_busy
 from .store import (
@@ -124,25 +125,25 @@ class FileStore(Store):
 
     # -- alone -----------------------------------------------------------------------------------
 
-    async def check_free(self, wait: float) -> None:
+    async def check_free(self, bound: Bound) -> None:
         def attempt() -> None:
             with self._locked():
                 """Nobody else has it."""
 
         with self.explaining():
             if os.path.exists(self.path):
-                await self._retry(wait, attempt)
+                await self._retry(bound, attempt)
 
     @asynccontextmanager
-    async def replacing(self, wait: float) -> AsyncIterator[apsw.Connection]:
+    async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         with self.explaining():
             was_there = os.path.exists(self.path)
             try:
-                raw = await self._claim(wait, flags, prepare)
+                raw = await self._claim(bound, flags, prepare)
             except (apsw.NotADBError, apsw.CorruptError):
-                await self._retry(wait, self._empty_rubbish)
-                raw = await self._claim(wait, flags, prepare)
+                await self._retry(bound, self._empty_rubbish)
+                raw = await self._claim(bound, flags, prepare)
             try:
                 yield raw
                 release(raw)
@@ -152,15 +153,15 @@ class FileStore(Store):
                 if not was_there:
                     self._remove_empty()
 
-    async def delete(self, wait: float) -> bool:
+    async def delete(self, bound: Bound) -> bool:
         await self.discard()
         with self.explaining():
             if not os.path.exists(self.path):
                 return False
             try:
-                raw = await self._claim(wait, apsw.SQLITE_OPEN_READWRITE, _only_the_file)
+                raw = await self._claim(bound, apsw.SQLITE_OPEN_READWRITE, _only_the_file)
             except (apsw.NotADBError, apsw.CorruptError):
-                await self._retry(wait, self._unlink_rubbish)
+                await self._retry(bound, self._unlink_rubbish)
             else:
                 try:
                     if sys.platform == "win32":  # which removes no open file
@@ -176,7 +177,7 @@ class FileStore(Store):
         return True
 
     async def _claim(
-        self, wait: float, flags: int, take: Callable[[apsw.Connection], None]
+        self, bound: Bound, flags: int, take: Callable[[apsw.Connection], None]
     ) -> apsw.Connection:
         def attempt() -> apsw.Connection:
             raw = apsw.Connection(self.path, flags=flags)
@@ -189,13 +190,13 @@ class FileStore(Store):
                 raise
             return raw
 
-        return await self._retry(wait, attempt)
+        return await self._retry(bound, attempt)
 
-    async def _retry(self, wait: float, attempt: Callable[[], T]) -> T:
+    async def _retry(self, bound: Bound, attempt: Callable[[], T]) -> T:
         try:
-            result: T = await retry_while_busy(self.name, wait, attempt)
+            result: T = await retry_while_busy(self.name, bound, attempt)
         except DatabaseBusyError as error:
-            raise self.busy(wait) from error
+            raise self.busy(bound) from error
         return result
 
     @contextmanager

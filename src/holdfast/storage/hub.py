@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..bounds import Bound, BoundedLock
 from ..connection import Connection
 from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from ..sqltext import quote_name
@@ -40,16 +41,19 @@ CACHE_KIB = 8000
 _hubs: dict[str, Hub] = {}
 
 
-async def join(storage: IndexedDBStorage) -> Hub:
+async def join(storage: IndexedDBStorage, bound: Bound) -> Hub:
     """The hub of the storage's database, opened if this is the first one here."""
     hub = _hubs.get(storage.name)
     if hub is None:
         hub = _hubs[storage.name] = Hub(storage.name)
     hub.storages.append(storage)
     try:
-        async with hub.opening:
+        await hub.opening.acquire(bound)
+        try:
             if not hub.is_open:
-                await hub.open(storage)
+                await hub.open(storage, bound)
+        finally:
+            hub.opening.release()
     except BaseException:
         await leave(storage, hub)
         raise
@@ -92,9 +96,9 @@ class Hub:
     def __init__(self, name: str) -> None:
         self.name = name
         self.storages: list[IndexedDBStorage] = []
-        self.opening = asyncio.Lock()
+        self.opening = BoundedLock(f"another opening of {name!r} went on")
         self.is_open = False
-        self.turn = asyncio.Lock()
+        self.turn = BoundedLock(f"other tabs kept {name!r} busy")
         # Why it cannot be written any more.
         self.failure = ""
         self.blocks: Blocks
@@ -107,12 +111,12 @@ class Hub:
 
     # -- opening and closing ---------------------------------------------------------------------
 
-    async def open(self, storage: IndexedDBStorage) -> None:
+    async def open(self, storage: IndexedDBStorage, bound: Bound) -> None:
         """Claim it, read all of it, connect; all or nothing."""
         from ..browser.indexeddb import BlockStore
 
         with contextlib.ExitStack() as undo:
-            lock = await self._claim(storage.busy_timeout)
+            lock = await self._claim(bound)
             undo.callback(lock.release)
             self._store = await BlockStore.open(self.name)
             undo.callback(self._store.close)
@@ -124,12 +128,12 @@ class Hub:
             self.is_open = True
             self._undo = undo.pop_all()
 
-    async def _claim(self, timeout: float) -> WebLock:
+    async def _claim(self, bound: Bound) -> WebLock:
         from ..browser.locks import WebLocks
 
         lock = WebLocks().request(claim_lock(self.name))
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(bound.left):
                 await lock.granted
         except BaseException as error:
             lock.release()
@@ -137,7 +141,7 @@ class Hub:
                 raise DatabaseBusyError(
                     f"{self.name!r} is open in another worker, as that of a page with another "
                     "version of holdfast is, or it is being imported or deleted, for longer than "
-                    f"{timeout:g} s; close the other pages of this site, or reload them"
+                    f"{bound}; close the other pages of this site, or reload them"
                 ) from None
             raise
         return lock
@@ -246,14 +250,11 @@ class Hub:
                 storage.on_announcement(frozenset(), True)
 
 
-class Turn(asyncio.Lock):
-    """The hub's turn as one database takes it: no longer awaited than its `busy_timeout`.
-
-    The hub's lock is the only state; each database has a `Turn` of its own upon it.
-    """
+class Turn(BoundedLock):
+    """The hub's turn as one database takes it; the hub's lock is the only state."""
 
     def __init__(self, storage: IndexedDBStorage) -> None:
-        super().__init__()
+        super().__init__("")
         self._storage = storage
         # Kept: one that waits may get the turn when its storage is closed.
         self._hub: Hub
@@ -261,20 +262,13 @@ class Turn(asyncio.Lock):
     def locked(self) -> bool:
         return self._storage.hub.turn.locked()
 
-    async def acquire(self) -> bool:  # type: ignore[override]
+    def acquire_now(self) -> bool:
         self._hub = self._storage.hub
-        turn = self._hub.turn
-        if not turn.locked():
-            return await turn.acquire()
-        timeout = self._storage.busy_timeout
-        try:
-            async with asyncio.timeout(timeout):
-                return await turn.acquire()
-        except TimeoutError:
-            raise DatabaseBusyError(
-                f"{self._storage.name!r}: other tabs kept the database busy for {timeout:g} s; "
-                "try again, or look for a transaction that is left open"
-            ) from None
+        return self._hub.turn.acquire_now()
+
+    async def acquire(self, bound: Bound) -> None:
+        self._hub = self._storage.hub
+        await self._hub.turn.acquire(bound)
 
     def release(self) -> None:
         try:

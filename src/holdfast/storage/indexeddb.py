@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from ..bounds import Bound
 from ..connection import Connection
 from .base import Storage, StorageStatus
 from .hub import Hub, Turn, join, leave
@@ -48,11 +49,11 @@ class IndexedDBStorage(Storage):
             raise RuntimeError("the storage is not open")
         return self._hub
 
-    async def open(self) -> Connection:
-        self._hub = await join(self)
+    async def open(self, bound: Bound) -> Connection:
+        self._hub = await join(self, bound)
         return self._hub.main
 
-    async def connect_reader(self) -> Connection:
+    async def connect_reader(self, bound: Bound) -> Connection:
         raw = self.hub.blocks.connect_reader()
         self.configure(raw)
         raw.execute("PRAGMA query_only = ON").fetchall()
@@ -76,7 +77,9 @@ class IndexedDBStorage(Storage):
 
     # -- access ----------------------------------------------------------------------------------
 
-    async def begin_write(self, connection: Connection) -> None:
+    async def begin_write(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
         self.hub.check()
         self._changed = False
         connection.raw.execute("BEGIN IMMEDIATE")

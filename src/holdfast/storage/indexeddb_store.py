@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..bounds import Bound
 from .blocks import JOURNAL, Blocks
 from .hub import claim_lock, give_up
 from .node import check_name
@@ -44,14 +45,14 @@ class IndexedDBStore(Store):
         finally:
             blocks.close()
 
-    async def check_free(self, wait: float) -> None:
-        await give_up(await self._claim(wait))
+    async def check_free(self, bound: Bound) -> None:
+        await give_up(await self._claim(bound))
 
     @asynccontextmanager
-    async def replacing(self, wait: float) -> AsyncIterator[apsw.Connection]:
+    async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         from ..browser.indexeddb import BlockStore
 
-        lock = await self._claim(wait)
+        lock = await self._claim(bound)
         try:
             new = Blocks(self.name, [], 0)
             try:
@@ -73,21 +74,21 @@ class IndexedDBStore(Store):
         finally:
             await give_up(lock)
 
-    async def delete(self, wait: float) -> bool:
+    async def delete(self, bound: Bound) -> bool:
         from ..browser.indexeddb import delete
 
-        lock = await self._claim(wait)
+        lock = await self._claim(bound)
         try:
             return await delete(self.name)
         finally:
             await give_up(lock)
 
-    async def _claim(self, wait: float) -> WebLock:
+    async def _claim(self, bound: Bound) -> WebLock:
         from ..browser.locks import WebLocks
 
-        lock = WebLocks().request(claim_lock(self.name), if_available=not wait)
+        lock = WebLocks().request(claim_lock(self.name), if_available=bound.over)
         try:
-            async with asyncio.timeout(wait or None):
+            async with asyncio.timeout(bound.left or None):
                 granted = await lock.granted
         except TimeoutError:
             granted = False
@@ -96,7 +97,7 @@ class IndexedDBStore(Store):
             raise
         if not granted:
             lock.release()
-            raise self.busy(wait)
+            raise self.busy(bound)
         return lock
 
 

@@ -6,18 +6,30 @@ Correctness rests on the locks alone. Messages only make things faster: a lost o
     ------------------    ------------------   ------------------------------------------------
     <db>:write            exclusive            the one tab that may append to the WAL
     <db>:read             shared               every tab inside a transaction, of either kind
-    <db>:read             exclusive, beside    the tab that checkpoints, restarts the WAL,
+    <db>:read             exclusive, beside    the tab that checkpoints and restarts the WAL,
                           <db>:write           creates or converts the database
     <db>:tab:<id>         exclusive            each tab for as long as it lives (see opfs.py)
+
+    message               what it says
+    ------------------    ---------------------------------------------------------------------
+    want write            this tab waits for `write`
+    want read <seconds>   this tab waits that long for a moment in which no tab reads
+    done read             it waits no longer
+    free read             a reader that kept it waiting has left
 
 Order: `write` is always asked for before `read`, and nobody waits without bound for `read` in
 exclusive mode, so a circle of waiting tabs cannot close.
 
+`read` in exclusive mode is never queued. Browsers grant nothing to those that wait behind an
+exclusive request that was withdrawn, or whose tab died, until a holder releases the lock, which a
+long reader does much later. It is asked for with `ifAvailable`, and what makes a moment without
+readers is a wish: tabs that read nothing wait a little before they begin, and the readers of one
+tab leave before the next ones enter. Readers of other tabs go on where no such moment comes.
+
 A lease is kept between transactions while nobody else wants it: asking for a lock costs some
-0.2 ms, keeping one nothing. Whoever wants a lock says so on the channel ("want"); a keeper gives it
-up when its transaction ends. Where tabs write in turn, keeping only adds the asking: a tab that was
-asked after each of its transactions gives the write lease up unasked, and does not ask aloud
-either, for as long as it hears of others' commits or wishes between its own.
+0.2 ms, keeping one nothing. A tab that wants a lock says so; a keeper gives it up when its
+transaction ends. When tabs alternate, keeping the lease only adds a request. A tab that was asked
+after each single transaction releases it unasked and requests it silently while others stay active.
 A kept lease that is not used for IDLE seconds is given up too, so a sleeping tab blocks nobody; and
 one that is used without pause is put back into the queue every SLICE seconds while other tabs are
 open, whether their wishes were heard or not, so nobody starves.
@@ -25,8 +37,9 @@ No lock is ever stolen: a stopped tab that wakes would write over its successor.
 
 Where a browser's file handles are exclusive, a tab can do nothing beside another: `read` is always
 exclusive then, comes with the handles (they are opened when it is granted and closed before it is
-given up), and allows everything; `write` is not used. Handing over costs some milliseconds there,
-so what others want is given up when the loop turns, not after each transaction.
+given up), and allows everything; `write` is not used. A request there waits for a holder that is
+exclusive too, so it may be queued. Handing over costs some milliseconds, so what others want is
+given up when the loop turns, not after each transaction.
 """
 
 from __future__ import annotations
@@ -37,8 +50,10 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
+from ..bounds import Bound, BoundedLock
 from ..errors import DatabaseBusyError
 from .requests import LockManager, LockRequest, Requests
+from .wishes import DRAIN, Waker, Wish
 
 # A kept lease that nobody here used for this long, in seconds, is given up.
 IDLE = 0.1
@@ -46,12 +61,12 @@ IDLE = 0.1
 # While other tabs are open, a lease is kept for this long at a stretch, in seconds.
 SLICE = 0.02
 
-# Under a standing wish of others, a reader beside other readers of this tab waits this long for
-# its turn at most, in seconds: it may be what one of those readers is waiting for.
-POLITE = 0.01
+# Pauses between two looks for a moment without readers, in seconds, should no message tell of it:
+# the first, which doubles, and the longest.
+FIRST_PAUSE = 0.002
+LONGEST_PAUSE = 0.05
 
-# After an exclusive read was not granted, the shared one that was given up for it is taken back
-# within this bound, in seconds: at most one other tab's checkpoint is in the way.
+# The shared lock that was given up for such a moment is taken back within this bound, in seconds.
 ASK_AGAIN = 60.0
 
 
@@ -77,7 +92,7 @@ class Handles(Protocol):
 class Leases:
     """The leases of one tab on one database, shared by its connections there.
 
-    post(want): says "read" or "write" to the other tabs; theirs come to `wanted`.
+    post(text): a message to the other tabs; theirs come to `heard`.
     on_level(level): called, before anything else may happen, whenever the level changes.
     handles: in a browser whose handles are exclusive; None where tabs can share them.
     others(): whether other tabs have the database open.
@@ -96,25 +111,31 @@ class Leases:
     ) -> None:
         self._handles = handles
         self._name = database
-        self._requests = Requests(database, locks, post)
+        self._post = post
+        self._requests = Requests(database, locks, lambda what: post(f"want {what}"))
         self._on_level = on_level
         self._others = others
         self._soon = soon or asyncio.get_running_loop().call_soon
         self._level = Level.NONE
         self._write: LockRequest | None = None
         self._read: LockRequest | None = None
-        self._read_is_exclusive = False
         self._readers = 0  # transactions of this tab now, writers included
         self._writing = False
         self._write_wanted = False
         self._read_wanted = False
+        self._slice_over = False
         # Tabs write in turn: the last keeping was ended by a wish, after a single transaction.
         self._in_turn = False
         self._transactions = 0  # of the write lease that is held
         self._others_write = False  # or want to, since this tab last asked for it
-        self._write_turn = asyncio.Lock()
-        self._read_turn = asyncio.Lock()
-        self._reader_left: asyncio.Future[None] | None = None
+        kept = f"other transactions of this tab kept {database!r}"
+        self._write_turn = BoundedLock(kept)
+        self._read_turn = BoundedLock(kept)
+        self._wish = Wish()
+        # For the task that has the read turn: a reader left, a wish ended, a moment may have come.
+        self._waker = Waker()
+        # Others read when this tab last wished that they did not.
+        self._missed = False
         self._last_used = 0.0
         self._taken = 0.0  # when the lease to write was granted
         self._idle_timer: asyncio.Handle | None = None
@@ -133,48 +154,66 @@ class Leases:
         self._readers += 1
         return True
 
-    async def read(self, timeout: float) -> None:
-        """Enter a read. DatabaseBusyError after `timeout` seconds."""
+    async def read(self, bound: Bound, *, inside: bool = False) -> None:
+        """Enter a read. DatabaseBusyError: not within the bound.
+
+        inside: of another read of this tab, which does not end before this one.
+        """
         if self.read_now():
             return
-        async with self._read_turn:
-            if self._read_wanted and self._readers:
-                await self._wait_for_readers(POLITE)
-            await self._take_read(timeout)
+        if inside and self._read is not None:
             self._readers += 1
+            return
+        await self._read_turn.acquire(bound)
+        try:
+            if not inside:
+                await self._oblige(bound)
+            await self._take_read(bound)
+            self._readers += 1
+        finally:
+            self._read_turn.release()
 
     def leave_read(self) -> None:
         """Leave a read."""
         self._readers -= 1
         if self._readers:
             pass
-        elif self._handles is None and (self._read_wanted or self._read_is_exclusive):
-            # There is no way down from exclusive but to ask anew.
+        elif self._handles is None and self._read_wanted:
             self._give_read()
         elif self._read_wanted:
             self._soon(self._give_read_if_free)
-        if self._reader_left is not None and not self._reader_left.done():
-            self._reader_left.set_result(None)
+        self._waker.wake()
         self._used()
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def write(self, timeout: float) -> None:
-        """Enter a write, alone among all tabs and all connections of this one."""
-        await self._take_write_turn(timeout)
+    async def write(self, bound: Bound, *, inside: bool = False) -> None:
+        """Enter a write, alone among all tabs and all connections of this one.
+
+        inside: as for `read`.
+        """
+        if not inside and self._handles is not None and self._read_wanted:
+            # Before the turn to write, which a reader that is waited for may be waiting for.
+            await self._read_turn.acquire(bound)
+            try:
+                await self._oblige(bound)
+            finally:
+                self._read_turn.release()
+        await self._write_turn.acquire(bound)
         try:
             if self._write is None and self._handles is None:
                 self._in_turn = self._in_turn and self._others_write
                 self._others_write = False
                 self._write = await self._requests.ask(
-                    "write", exclusive=True, timeout=timeout, quiet=self._in_turn
+                    "write", exclusive=True, bound=bound, quiet=self._in_turn
                 )
                 self._transactions = 0
                 self._taken = time.monotonic()
                 self._set_level()
             self._writing = True
             self._transactions += 1
-            await self.read(timeout)
+            # Where handles are shared, no other tab can wish for a moment without readers now.
+            await self.read(bound, inside=True)
         except BaseException:
             self._leave_write_turn()
             self._used()
@@ -204,46 +243,92 @@ class Leases:
 
     def _leave_write_turn(self) -> None:
         self._writing = False
-        if self._write_wanted or self._in_turn:
+        if self._slice_over:
+            # Others of this tab that wait for their turn ask for the lease anew.
+            self._give_write()
+        elif self._write_wanted or self._in_turn:
             # When the loop turns: a tab that has more to write at once goes on until then, but not
             # before others of the same tab that wait for their turn.
             self._soon(self._give_write_if_free)
         self._write_turn.release()
 
-    async def exclusive(self, timeout: float) -> bool:
-        """Inside a write, before it began its transaction: nobody else even reads.
+    # -- nobody else -----------------------------------------------------------------------------
 
-        False if others still read after `timeout` seconds; the write goes on as it was, and
-        `leave_write` ends either.
+    async def alone(self, work: Callable[[], None], bound: Bound, drain: float = DRAIN) -> bool:
+        """Inside a write, before it began its transaction: `work()`, while nobody else even reads.
+
+        False if others read all the time, and it was not done. The write goes on beside readers.
+        drain: what readers of other tabs may be asked to wait for each other, in seconds;
+        "free read" comes when they have left.
         """
-        if self._level == Level.EXCLUSIVE:
+        if self._handles is not None:
+            work()
             return True
-        async with self._read_turn:
-            if self._readers > 1 and not await self._wait_for_readers(timeout, but=1):
+        try:
+            await self._read_turn.acquire(bound)
+        except DatabaseBusyError:
+            return False
+        try:
+            if not await self._wait_for_readers(bound, but=1):
                 return False
             self._give_read()
-            try:
-                self._read = await self._requests.ask("read", exclusive=True, timeout=timeout)
-            except DatabaseBusyError:
-                await self._take_read(ASK_AGAIN)
-                return False
-            self._read_is_exclusive = True
-            self._set_level()
-            return True
+            self._read = await self._moment_without_readers(bound, drain)
+            self._missed = self._read is None
+            if self._read is not None:
+                try:
+                    self._set_level(Level.EXCLUSIVE)
+                    work()
+                finally:
+                    self._give_read()
+            # No other tab can keep it: this one has the lease to write.
+            await self._take_read(Bound(ASK_AGAIN))
+        finally:
+            self._read_turn.release()
+        return not self._missed
+
+    async def _moment_without_readers(self, bound: Bound, drain: float) -> LockRequest | None:
+        """`read` in exclusive mode; None: others read all the time."""
+        pause = FIRST_PAUSE
+        wished = False
+        try:
+            while (lock := await self._requests.ask_if_free("read")) is None and not bound.over:
+                if not wished or pause >= LONGEST_PAUSE:
+                    # The message may have been lost.
+                    self._post(f"want read {drain:.3f}")
+                    wished = True
+                if not await self._waker.wait(bound.at_most(pause)):
+                    pause = min(2 * pause, LONGEST_PAUSE)
+            return lock
+        finally:
+            if wished or self._missed:
+                self._post("done read")
 
     # -- giving up -------------------------------------------------------------------------------
 
-    def wanted(self, what: str) -> None:
-        """Another tab wants "write", or "read" in exclusive mode."""
-        if what == "write":
-            self._others_write = True
-            if self._write is not None and not self._writing:
-                self._in_turn = self._transactions == 1
-                self._give_write()
-            elif self._write is not None or self._write_turn.locked():
-                # Held, or being waited for behind somebody who may have the same wish.
-                self._write_wanted = True
-        elif self._read is not None and not self._readers:
+    def heard(self, text: str) -> None:
+        """A message of another tab, as the table at the top has them."""
+        word, what, *seconds = text.split(" ")
+        if word == "want" and what == "write":
+            self._write_is_wanted()
+        elif word == "want":
+            self._read_is_wanted(float(seconds[0]) if seconds else DRAIN)
+        else:
+            if word == "done":
+                self._wish.ended()
+            self._waker.wake()
+
+    def _write_is_wanted(self) -> None:
+        self._others_write = True
+        if self._write is not None and not self._writing:
+            self._in_turn = self._transactions == 1
+            self._give_write()
+        elif self._write is not None or self._write_turn.locked():
+            # Held, or being waited for behind somebody who may have the same wish.
+            self._write_wanted = True
+
+    def _read_is_wanted(self, seconds: float) -> None:
+        self._wish.heard(seconds)
+        if self._read is not None and not self._readers:
             self._give_read()
         elif self._read is not None or (self._handles is not None and self._read_turn.locked()):
             self._read_wanted = True
@@ -283,6 +368,7 @@ class Leases:
     def _give_write(self) -> None:
         lock, self._write = self._write, None
         self._write_wanted = False
+        self._slice_over = False
         if lock is not None:
             # The VFS hears of it first: from here on nothing may be written.
             self._set_level()
@@ -290,13 +376,15 @@ class Leases:
 
     def _give_read(self) -> None:
         lock, self._read = self._read, None
-        self._read_is_exclusive = False
-        self._read_wanted = False
+        wanted, self._read_wanted = self._read_wanted, False
         if lock is not None:
             self._set_level()
             if self._handles is not None:
                 self._handles.close()
             lock.release()
+            if wanted and self._handles is None:
+                self._wish.met()
+                self._post("free read")
 
     def _used(self) -> None:
         self._last_used = time.monotonic()
@@ -307,10 +395,13 @@ class Leases:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE, self._idle)
 
     def _end_slice(self) -> None:
-        if self._handles is None:
-            self._give_write_if_free()
+        """Put the lease back into the queue, now or when the transaction ends that has it."""
+        if self._handles is not None:
+            self._read_is_wanted(DRAIN)
+        elif self._writing:
+            self._slice_over = True
         else:
-            self._give_read_if_free()
+            self._give_write()
 
     def _idle(self) -> None:
         # One timer at a time, however many transactions: it looks when the last one was.
@@ -321,17 +412,17 @@ class Leases:
             return
         self.give_up_kept()
 
-    # -- asking ----------------------------------------------------------------------------------
+    # -- asking and waiting ----------------------------------------------------------------------
 
-    async def _take_read(self, timeout: float) -> None:
+    async def _take_read(self, bound: Bound) -> None:
         if self._read is not None:
             return
         if self._handles is None:
-            self._read = await self._requests.ask("read", exclusive=False, timeout=timeout)
+            self._read = await self._requests.ask("read", exclusive=False, bound=bound)
         else:
-            lock = await self._requests.ask("read", exclusive=True, timeout=timeout)
+            lock = await self._requests.ask("read", exclusive=True, bound=bound)
             try:
-                await self._handles.open(timeout)
+                await self._handles.open(bound.left)
                 if self._closed:
                     self._handles.close()
                 self._requests.check_open()
@@ -342,38 +433,32 @@ class Leases:
             self._taken = time.monotonic()
         self._set_level()
 
-    async def _take_write_turn(self, timeout: float) -> None:
-        if not self._write_turn.locked():
-            await self._write_turn.acquire()  # at once: nobody has it
-            return
-        try:
-            async with asyncio.timeout(timeout):
-                await self._write_turn.acquire()
-        except TimeoutError:
-            raise DatabaseBusyError(
-                f"another connection of this tab kept {self._name!r} for longer than "
-                f"{timeout:g} s; look for a transaction that is left open"
-            ) from None
+    async def _oblige(self, bound: Bound) -> None:
+        """Let another tab have what it wishes for, if that comes soon."""
+        drains = self._read_wanted and self._readers > 0
+        if drains and await self._wait_for_readers(bound.at_most(self._wish.drain)):
+            self._give_read()
+        while self._read is None and self._handles is None and not bound.over:
+            if (rest := self._wish.hold_back) <= 0:
+                return
+            await self._waker.wait(bound.at_most(rest))
 
-    async def _wait_for_readers(self, timeout: float, but: int = 0) -> bool:
-        try:
-            async with asyncio.timeout(timeout):
-                while self._readers > but:
-                    self._reader_left = asyncio.get_running_loop().create_future()
-                    await self._reader_left
-        except TimeoutError:
-            return False
+    async def _wait_for_readers(self, bound: Bound, but: int = 0) -> bool:
+        while self._readers > but:
+            if bound.over:
+                return False
+            await self._waker.wait(bound)
         return True
 
-    def _set_level(self) -> None:
-        if self._read is None:
+    def _set_level(self, level: Level | None = None) -> None:
+        if level is not None:
+            pass
+        elif self._read is None:
             level = Level.NONE
         elif self._handles is not None:
             level = Level.EXCLUSIVE
-        elif self._write is None:
-            level = Level.READ
         else:
-            level = Level.EXCLUSIVE if self._read_is_exclusive else Level.WRITE
+            level = Level.READ if self._write is None else Level.WRITE
         if level != self._level:
             self._level = level
             self._on_level(level)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import apsw
 
+from ..bounds import Bound
 from ..connection import Connection
 from .base import Storage, StorageStatus
 from .store import Scratch, Store
@@ -25,11 +26,11 @@ class MemoryStorage(Storage):
 
     _main: apsw.Connection | None = None
 
-    async def open(self) -> Connection:
+    async def open(self, bound: Bound) -> Connection:
         self._main = self._connect()
         return Connection(self._main)
 
-    async def connect_reader(self) -> Connection:
+    async def connect_reader(self, bound: Bound) -> Connection:
         """A copy of the last committed state: SQLite keeps no older versions in memory."""
         if self._main is None:
             raise RuntimeError("the storage is not open")
@@ -57,7 +58,9 @@ class MemoryStorage(Storage):
         connection.raw.execute("BEGIN IMMEDIATE")
         return True
 
-    async def begin_write(self, connection: Connection) -> None:
+    async def begin_write(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
         connection.run("BEGIN IMMEDIATE")
 
     async def status(self) -> StorageStatus:
@@ -78,17 +81,17 @@ class MemoryStore(Store):
     async def scratch(self) -> AsyncIterator[Scratch]:
         yield _MemoryScratch()
 
-    async def check_free(self, wait: float) -> NoReturn:
+    async def check_free(self, bound: Bound) -> NoReturn:
         raise ValueError(
             f'there is nothing at {self.name!r} in storage="memory": each database there is its '
             'opener\'s own, and gone when it is closed; use "file" or "opfs"'
         )
 
-    def replacing(self, wait: float) -> AbstractAsyncContextManager[apsw.Connection]:
+    def replacing(self, bound: Bound) -> AbstractAsyncContextManager[apsw.Connection]:
         raise NotImplementedError("check_free says no")
 
-    async def delete(self, wait: float) -> bool:
-        await self.check_free(wait)
+    async def delete(self, bound: Bound) -> bool:
+        await self.check_free(bound)
 
 
 class _MemoryScratch(Scratch):

@@ -5,7 +5,7 @@ that name shares it.
 
     on the channel holdfast:<name>, text: first a word
     -----------------------------------------------------------------------------------------
-    want <lease>           this tab waits for the lease "write", or "read" in exclusive mode
+    want …, done …, free … about leases: see leases.py
     commit <json>          transactions were committed: [whether the schema changed, tables, steps
                            from position to position (see history.py)]
     hello <tab>            this tab opened the database; others answer
@@ -30,11 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from ..bounds import Bound, BoundedLock
 from ..connection import Connection
 from ..errors import DatabaseBusyError, StorageUnavailableError
 from .history import History, Step
 from .leases import Leases, Level
 from .presence import SOON, Presence
+from .wishes import DRAIN, HOLD_BACK
 
 if TYPE_CHECKING:
     from ..browser.channel import Channel
@@ -52,18 +54,24 @@ FOLDER = "holdfast"
 CATCH_UP = 0x48460001
 # Another: where the wal-index stands.
 POSITION = 0x48460002
+# And one: the next checkpoint that empties the WAL begins it anew in place.
+RESTART = 0x48460003
 
 # What tabs must agree on to share a database: the locks, the messages and what the files mean.
 PROTOCOL = 1
 
-# Frames in the WAL from which a writer tries to checkpoint, and from which it waits for readers.
+# Frames in the WAL from which a writer tries to checkpoint.
 CHECKPOINT = 1000
-CHECKPOINT_WAIT = 2000
+# How long it waits for readers by then, in seconds; longer in proportion when there are more.
+PATIENCE = 0.02
+# Where some read all the time, it tries again when the WAL has grown by this part.
+_GROWTH = 4
 # Frames from which the last tab that leaves empties the WAL, which every opening reads.
 CHECKPOINT_AT_CLOSE = 100
-# How long it waits for them, in seconds: briefly, then in earnest.
+# How long it waits for that, in seconds.
 _BRIEFLY = 0.02
-_EARNESTLY = 1.0
+# How long a checkpoint that no write waits for waits for the lease, in seconds.
+_UNASKED = 1.0
 
 # A tab's id, of whatever protocol.
 _TAB = re.compile(r"\d+-[0-9a-f]{32}")
@@ -71,16 +79,19 @@ _TAB = re.compile(r"\d+-[0-9a-f]{32}")
 _nodes: dict[str, Node] = {}
 
 
-async def join(storage: OpfsStorage) -> Node:
+async def join(storage: OpfsStorage, bound: Bound) -> Node:
     """The node of the storage's database, opened if this is the first one here."""
     node = _nodes.get(storage.name)
     if node is None:
         node = _nodes[storage.name] = Node(storage.name)
     node.storages.append(storage)
     try:
-        async with node.opening:
+        await node.opening.acquire(bound)
+        try:
             if not node.is_open:
-                await node.open(storage.busy_timeout)
+                await node.open(bound)
+        finally:
+            node.opening.release()
     except BaseException:
         await leave(storage, node)
         raise
@@ -124,6 +135,33 @@ def files_lock(name: str) -> str:
     return f"holdfast:{name}:files"
 
 
+def claim_lock(name: str) -> str:
+    """The lock that openers pass through: see opfs_store.py."""
+    return f"holdfast:{name}:claim"
+
+
+def tab_lock(name: str, tab: str) -> str:
+    """The lock that a tab holds for as long as it has the database open."""
+    return f"holdfast:{name}:tab:{tab}"
+
+
+async def tabs_of(name: str) -> list[str]:
+    """The ids of the tabs that have the database open."""
+    return _ids(name, await _ask_tabs(name))
+
+
+def _ask_tabs(name: str) -> Awaitable[Iterable[str]]:
+    from ..browser.locks import held
+
+    return held(tab_lock(name, ""))
+
+
+def _ids(name: str, locks: Iterable[str]) -> list[str]:
+    found = [lock.removeprefix(tab_lock(name, "")) for lock in locks]
+    # What is no id is a lock of another database, whose name goes on like ours.
+    return [tab for tab in found if _TAB.fullmatch(tab)]
+
+
 class Node:
     """What this worker has of one database."""
 
@@ -134,7 +172,7 @@ class Node:
         self.tab = f"{PROTOCOL}-{uuid.uuid4().hex}"
         self.locks = WebLocks()
         self.storages: list[OpfsStorage] = []
-        self.opening = asyncio.Lock()
+        self.opening = BoundedLock(f"another opening of {name!r} went on")
         self.is_open = False
         # Frames in the WAL, when it was last caught up with; an array, for the VFS writes to it.
         self._frames = array("I", [0])
@@ -147,6 +185,9 @@ class Node:
         self.presence: Presence
         self.turns: Turns
         self._checkpoint_at = CHECKPOINT
+        # Others read all the time, when one was tried.
+        self._missed_checkpoint = False
+        self._checkpointing: asyncio.Task[None] | None = None
         self._control: apsw.Connection
         self._channel: Channel
         self._files_lock: WebLock
@@ -160,7 +201,7 @@ class Node:
 
     # -- opening and closing ---------------------------------------------------------------------
 
-    async def open(self, timeout: float) -> None:
+    async def open(self, bound: Bound) -> None:
         """Files, VFS, leases, channel and tab lock; all or nothing."""
         from ..browser.channel import Channel
         from ..browser.files import DatabaseFiles, look
@@ -170,8 +211,11 @@ class Node:
         *folder, name = check_name(self.name)
         with contextlib.ExitStack() as undo:
             looking = look([FOLDER, *folder])
-            self._tab_lock = self.locks.request(self.tab_lock_prefix + self.tab)
+            self._tab_lock = self.locks.request(tab_lock(self.name, self.tab))
             undo.callback(self._tab_lock.release)
+            claim = self.locks.request(claim_lock(self.name), exclusive=False)
+            passing = undo.enter_context(contextlib.ExitStack())
+            passing.callback(claim.release)
             self._files_lock = self.locks.request(files_lock(self.name), exclusive=False)
             undo.push(lambda error, *_: self._files_lock.release() if error else None)
             # While the browser looks for all three:
@@ -181,11 +225,12 @@ class Node:
             self._control.execute("SELECT holdfast_vfs_host(?, ?, ?, ?, ?)", vfs_functions())
 
             await self._tab_lock.granted
-            tabs = self._ask_tabs()
-            await self._share_files(timeout)
+            tabs = _ask_tabs(self.name)
+            await self._share_files(claim, bound)
+            passing.close()
             self.files = await DatabaseFiles.find(looking, name)
             if self.files.shared and not self.files.is_open:
-                await self.files.open(timeout)
+                await self.files.open(bound.left)
             undo.callback(self.files.close)
             self._control.execute(
                 "SELECT holdfast_vfs_add(?, ?, ?, ?)", (self.name, *self.files.numbers)
@@ -197,7 +242,7 @@ class Node:
             self.leases = Leases(
                 f"holdfast:{self.name}",
                 self.locks,
-                self._want,
+                lambda text: self._channel.post(text),
                 self._set_level,
                 None if self.files.shared else self.files,
                 lambda: bool(self._peers),
@@ -208,19 +253,28 @@ class Node:
             undo.callback(self.presence.close)
             self._channel = Channel(f"holdfast:{self.name}", self._heard)
             undo.callback(self._channel.close)
-            self._check_versions(self._ids(await tabs))
+            self._check_versions(_ids(self.name, await tabs))
             self._channel.post(f"hello {self.tab}")
             self.is_open = True
             self._undo = undo.pop_all()
 
-    async def _share_files(self, timeout: float) -> None:
+    async def _share_files(self, claim: WebLock, bound: Bound) -> None:
+        lock = self._files_lock
         try:
-            async with asyncio.timeout(timeout):
-                await self._files_lock.granted
+            async with asyncio.timeout(bound.left):
+                await lock.granted
+                if not claim.granted.done():
+                    # Another one waits until nobody has the database open: it goes first, unless
+                    # it takes too long over it (its page may be frozen).
+                    lock.release()
+                    await asyncio.wait({claim.granted}, timeout=bound.left / 2)
+                    lock = self._files_lock = self.locks.request(
+                        files_lock(self.name), exclusive=False
+                    )
+                    await lock.granted
         except TimeoutError:
             raise DatabaseBusyError(
-                f"{self.name!r} is being imported or deleted, or somebody waits to do so, for "
-                f"longer than {timeout:g} s; try again"
+                f"{self.name!r} is being imported or deleted for longer than {bound}; try again"
             ) from None
 
     async def close(self) -> None:
@@ -228,6 +282,9 @@ class Node:
         if self.is_open:
             self.is_open = False
             self._send()
+            if self._checkpointing is not None:
+                self._checkpointing.cancel()
+                await asyncio.wait({self._checkpointing})
             for peer in self._peers.values():
                 peer.release()
             self._peers.clear()
@@ -245,17 +302,7 @@ class Node:
 
     async def tabs(self) -> list[str]:
         """The ids of the tabs that have the database open."""
-        return self._ids(await self._ask_tabs())
-
-    def _ask_tabs(self) -> Awaitable[Iterable[str]]:
-        from ..browser.locks import held
-
-        return held(self.tab_lock_prefix)
-
-    def _ids(self, locks: Iterable[str]) -> list[str]:
-        found = [name.removeprefix(self.tab_lock_prefix) for name in locks]
-        # What is no id is a lock of another database, whose name goes on like ours.
-        return [tab for tab in found if _TAB.fullmatch(tab)]
+        return await tabs_of(self.name)
 
     def _check_versions(self, tabs: list[str]) -> None:
         """StorageUnavailableError: a page with another version of this package has it open.
@@ -279,17 +326,12 @@ class Node:
 
     # -- messages --------------------------------------------------------------------------------
 
-    @property
-    def tab_lock_prefix(self) -> str:
-        return f"holdfast:{self.name}:tab:"
-
-    def _want(self, what: str) -> None:
-        self._channel.post(f"want {what}")
-
     def _heard(self, text: str) -> None:
         word, _, rest = text.partition(" ")
-        if word == "want":
-            self.leases.wanted(rest)
+        if word in ("want", "done", "free"):
+            self.leases.heard(text)
+            if word == "free":
+                self._reader_left()
         elif word == "commit":
             self.leases.written()
             ddl, tables, steps = json.loads(rest)
@@ -308,7 +350,7 @@ class Node:
         """Find out when the tab dies: its lock is granted to us then."""
         if tab == self.tab or tab in self._peers:
             return
-        peer = self.locks.request(self.tab_lock_prefix + tab, exclusive=False)
+        peer = self.locks.request(tab_lock(self.name, tab), exclusive=False)
         self._peers[tab] = peer
 
         def gone(granted: asyncio.Future[bool]) -> None:
@@ -316,6 +358,7 @@ class Node:
                 return
             peer.release()
             if not granted.cancelled() and granted.exception() is None and granted.result():
+                self._reader_left()
                 for storage in self.storages:
                     storage.on_peer_gone()
 
@@ -367,8 +410,7 @@ class Node:
     def position(self, connection: Connection) -> tuple[int, ...]:
         """Where in the database's history the wal-index is, as `History` takes it."""
         connection.raw.file_control("main", POSITION, self._position_at)
-        # The salts of an empty WAL are each tab's own.
-        return tuple(self._position) if self._position[0] else ()
+        return tuple(self._position)
 
     def add_step(self, step: Step) -> None:
         """A commit was made here, or announced by another tab."""
@@ -380,40 +422,84 @@ class Node:
         """Frames in the WAL, when it was last caught up with."""
         return self._frames[0]
 
-    async def checkpoint(self, connection: Connection) -> None:
-        """Inside a write, before its transaction: copy the WAL into the database file.
+    async def checkpoint(self) -> None:
+        """Inside a write, before its transaction: copy the WAL into the file and begin it anew.
 
-        The transaction then runs under the exclusive lease too, and restarts the WAL.
+        Others read while the transaction goes on.
         """
-        timeout = _EARNESTLY if self.frames >= CHECKPOINT_WAIT else _BRIEFLY
-        if not await self.leases.exclusive(timeout):
-            self._checkpoint_at = self.frames + CHECKPOINT // 10
+        patience = PATIENCE * self.frames / CHECKPOINT
+        self._missed_checkpoint = not await self.leases.alone(
+            self._restart_wal, Bound(min(patience, HOLD_BACK)), min(patience, DRAIN)
+        )
+        if self._missed_checkpoint:
+            self._postpone_checkpoint()
+
+    def _restart_wal(self) -> None:
+        connection = next((each.main for each in self.storages if each.main is not None), None)
+        if connection is None:
             return
         self.catch_up(connection)
+        connection.raw.file_control("main", RESTART, 0)
         try:
-            connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.FullError:
-            # The database file cannot grow, and all of it is still in the WAL. The transaction
-            # may be the one that frees space.
-            logger.warning("no space for a checkpoint of %r; it is tried again later", self.name)
-            self._checkpoint_at = self.frames + CHECKPOINT // 10
-            return
-        self._checkpoint_at = CHECKPOINT
+            self._empty_wal(connection)
+        except (apsw.FullError, apsw.BusyError) as error:
+            # The database file cannot grow, and all of it is still in the WAL (the transaction
+            # may be the one that frees space); or a raw cursor here still reads from the WAL.
+            logger.warning("no checkpoint of %r; it is tried again later (%s)", self.name, error)
+            self._postpone_checkpoint()
+        else:
+            self._checkpoint_at = CHECKPOINT
+
+    def _empty_wal(self, connection: Connection) -> None:
+        before = self.position(connection)
+        connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        step = before, self.position(connection)
+        self.add_step(step)
+        self._note(frozenset(), False, step)
+
+    def _postpone_checkpoint(self) -> None:
+        self._checkpoint_at = self.frames + max(1, self.frames // _GROWTH)
+
+    def _reader_left(self) -> None:
+        """It may have been what kept a checkpoint from being made."""
+        if self._missed_checkpoint and self.storages:
+            self._missed_checkpoint = False
+            self._checkpoint_at = CHECKPOINT
+            if self._checkpointing is None:
+                self._checkpointing = asyncio.get_running_loop().create_task(self._catch_up_on_it())
+                self._checkpointing.add_done_callback(self._checkpointed)
+
+    async def _catch_up_on_it(self) -> None:
+        """The checkpoint that was missed, even if no write comes."""
+        self.presence.check()
+        await self.leases.write(Bound(_UNASKED))
+        try:
+            if self.wants_checkpoint:
+                await self.checkpoint()
+        finally:
+            self.leases.leave_write()
+
+    def _checkpointed(self, task: asyncio.Task[None]) -> None:
+        self._checkpointing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Nothing is lost by it: all is in the WAL, and the next write tries again.
+            logger.debug("the WAL of %r was left as it is: %r", self.name, error)
 
     async def tidy(self, connection: Connection) -> None:
         """It is about to be closed here: leave a short WAL, if nobody else has it open."""
         # Of `frames`, those of the last transaction of its own are missing.
         if self._peers or self.status("frames") < CHECKPOINT_AT_CLOSE:
             return
+
+        def empty() -> None:
+            self.catch_up(connection)
+            self._empty_wal(connection)
+
         try:
             self.presence.check()
-            await self.leases.write(_BRIEFLY)
+            await self.leases.write(Bound(_BRIEFLY))
             try:
-                if await self.leases.exclusive(_BRIEFLY):
-                    self.catch_up(connection)
-                    before = self.position(connection)
-                    connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    self._note(frozenset(), False, (before, self.position(connection)))
+                await self.leases.alone(empty, Bound(_BRIEFLY))
             finally:
                 self.leases.leave_write()
         except (DatabaseBusyError, StorageUnavailableError, apsw.Error) as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..bounds import Bound
 from ..connection import Connection, Touched
 from ..errors import (
     DatabaseBusyError,
@@ -52,20 +53,25 @@ class OpfsStorage(Storage):
             raise RuntimeError("the storage is not open")
         return self._node
 
+    @property
+    def main(self) -> Connection | None:
+        """The main connection, while it is open."""
+        return self._main
+
     # -- opening and closing ---------------------------------------------------------------------
 
-    async def open(self) -> Connection:
-        self._node = await join(self)
+    async def open(self, bound: Bound) -> Connection:
+        self._node = await join(self, bound)
         try:
-            self._main = await self._connect_first()
+            self._main = await self._connect_first(bound)
         except BaseException:
             await self.close()
             raise
         return self._main
 
-    async def _connect_first(self) -> Connection:
+    async def _connect_first(self, bound: Bound) -> Connection:
         node = self.node
-        await node.leases.read(self.busy_timeout)
+        await node.leases.read(bound)
         try:
             if node.files.peek().is_wal_database:
                 self._check_wal()
@@ -73,14 +79,19 @@ class OpfsStorage(Storage):
         finally:
             node.leases.leave_read()
         # New, or with a rollback journal: made (or rolled back) and converted while nobody reads.
-        await node.leases.write(self.busy_timeout)
+        made: list[Connection] = []
+        await node.leases.write(bound)
         try:
-            if not await node.leases.exclusive(self.busy_timeout):
+            if not await node.leases.alone(lambda: made.append(self._connect_main()), bound):
                 raise DatabaseBusyError(
                     f"{self.name!r} has to be converted to WAL, and other tabs kept reading it "
-                    f"for longer than {self.busy_timeout:g} s; close them, or try again"
+                    f"for longer than {bound}; close them, or try again"
                 )
-            return self._connect_main()
+            return made[0]
+        except BaseException:
+            for connection in made:
+                connection.close()
+            raise
         finally:
             node.leases.leave_write()
 
@@ -140,9 +151,9 @@ class OpfsStorage(Storage):
 
         return Connection(raw, take)
 
-    async def connect_reader(self) -> Connection:
+    async def connect_reader(self, bound: Bound) -> Connection:
         leases = self.node.leases
-        await leases.read(self.busy_timeout)
+        await leases.read(bound)
         try:
             reader = self._connect()
             reader.raw.execute("PRAGMA query_only = ON")
@@ -153,6 +164,10 @@ class OpfsStorage(Storage):
     async def leaving(self, connection: Connection) -> None:
         if self.node.storages == [self]:
             await self.node.tidy(connection)
+
+    def disconnect(self, connection: Connection) -> None:
+        self._main = None
+        super().disconnect(connection)
 
     async def close(self) -> None:
         node, self._node = self._node, None
@@ -185,9 +200,11 @@ class OpfsStorage(Storage):
         self._catch_up_reader(connection)
         return True
 
-    async def begin_read(self, connection: Connection) -> None:
+    async def begin_read(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
         leases = self.node.leases
-        await leases.read(self.busy_timeout)
+        await leases.read(bound, inside=inside)
         if self._node is None:
             leases.leave_read()
             raise DatabaseClosedError(f"{self.name!r} was closed while this waited for its lease")
@@ -210,14 +227,16 @@ class OpfsStorage(Storage):
     def write_waits(self) -> bool:
         return self.node.leases.level < Level.WRITE
 
-    async def begin_write(self, connection: Connection) -> None:
+    async def begin_write(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
         node = self.node
         node.presence.check()
-        await node.leases.write(self.busy_timeout)
+        await node.leases.write(bound, inside=inside)
         try:
             node.catch_up(connection)
             if node.wants_checkpoint:
-                await node.checkpoint(connection)
+                await node.checkpoint()
                 node.catch_up(connection)
             connection.raw.execute("BEGIN IMMEDIATE")
             self._began = node.position(connection)
@@ -266,7 +285,7 @@ class OpfsStorage(Storage):
             return False
         node.presence.check()
         node.presence.look_within(NOW_AND_THEN)
-        await self.begin_read(main)
+        await self.begin_read(main, Bound(self.busy_timeout))
         try:
             # A wal-index that has to be recovered is, when something is read.
             main.raw.execute("PRAGMA schema_version").get  # noqa: B018

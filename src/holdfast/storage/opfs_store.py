@@ -3,7 +3,9 @@
 Who has one open is told by a lock that comes before all leases:
 
     holdfast:<db>:files      shared      every worker that has the database open, while it has
-                             exclusive   who replaces or deletes it
+                             exclusive   who replaces or deletes it; never queued (see leases.py)
+    holdfast:<db>:claim      shared      every worker that opens it, in passing
+                             exclusive   who waits for `files`, so that those who open it wait too
     holdfast:scratch:<id>    exclusive   the owner of a scratch file, while it uses it
 
 Scratch files are in a folder of their own, so that no name of a database can be theirs. Nobody
@@ -20,13 +22,22 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from .leases import Level
-from .node import FOLDER, check_name, files_lock, load_extension
+from ..bounds import Bound
+from .leases import FIRST_PAUSE, LONGEST_PAUSE, Level
+from .node import (
+    FOLDER,
+    check_name,
+    claim_lock,
+    files_lock,
+    load_extension,
+    tab_lock,
+    tabs_of,
+)
 from .store import HEADER, Scratch, Store, holds_database, no_space, prepare, release
 
 if TYPE_CHECKING:
     from ..browser.files import DatabaseFiles
-    from ..browser.locks import WebLock
+    from ..browser.locks import WebLock, WebLocks
 
 SCRATCH_FOLDER = "holdfast-scratch"
 _SCRATCH_LOCK = "holdfast:scratch:"
@@ -93,14 +104,14 @@ class OpfsStore(Store):
 
     # -- alone -----------------------------------------------------------------------------------
 
-    async def check_free(self, wait: float) -> None:
-        (await self._claim(wait)).release()
+    async def check_free(self, bound: Bound) -> None:
+        (await self._claim(bound)).release()
 
     @asynccontextmanager
-    async def replacing(self, wait: float) -> AsyncIterator[apsw.Connection]:
+    async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         from ..browser.files import remove
 
-        lock = await self._claim(wait)
+        lock = await self._claim(bound)
         try:
             async with _opened(self._folder, self._file) as files:
                 with _alone(self.name, files):
@@ -120,11 +131,11 @@ class OpfsStore(Store):
         finally:
             lock.release()
 
-    async def delete(self, wait: float) -> bool:
+    async def delete(self, bound: Bound) -> bool:
         from ..browser.files import entries, remove
 
         await self.discard()
-        lock = await self._claim(wait)
+        lock = await self._claim(bound)
         try:
             if self._file not in await entries(self._folder):
                 return False
@@ -148,24 +159,60 @@ class OpfsStore(Store):
             raise
         return raw
 
-    async def _claim(self, wait: float) -> WebLock:
+    async def _claim(self, bound: Bound) -> WebLock:
         from ..browser.files import check_available
         from ..browser.locks import WebLocks
 
         check_available()
-        lock = WebLocks().request(files_lock(self.name), if_available=not wait)
+        locks = WebLocks()
+        if (lock := await _if_free(locks, files_lock(self.name))) is not None:
+            return lock
+        if bound.over:
+            raise self.busy(bound)
+        # Where others wait too, or somebody just passes, it goes without.
+        claim = await _if_free(locks, claim_lock(self.name))
         try:
-            async with asyncio.timeout(wait or None):
-                granted = await lock.granted
-        except TimeoutError:
-            granted = False
-        except BaseException:
-            lock.release()
-            raise
-        if not granted:
-            lock.release()
-            raise self.busy(wait)
-        return lock
+            pause = FIRST_PAUSE
+            while not bound.over:
+                await self._until_one_leaves(locks, bound, pause)
+                if (lock := await _if_free(locks, files_lock(self.name))) is not None:
+                    return lock
+                pause = min(2 * pause, LONGEST_PAUSE)
+            raise self.busy(bound)
+        finally:
+            if claim is not None:
+                claim.release()
+
+    async def _until_one_leaves(self, locks: WebLocks, bound: Bound, pause: float) -> None:
+        """Until a tab that has it open closes it or dies; `pause` seconds where none is known."""
+        watched = [
+            locks.request(tab_lock(self.name, tab), exclusive=False)
+            for tab in await tabs_of(self.name)
+        ]
+        try:
+            if watched:
+                await asyncio.wait(
+                    [lock.granted for lock in watched],
+                    timeout=bound.left,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            # Its files are closed somewhat later; and an import has them without being a tab.
+            await asyncio.sleep(min(pause, bound.left))
+        finally:
+            for lock in watched:
+                lock.release()
+
+
+async def _if_free(locks: WebLocks, name: str) -> WebLock | None:
+    lock = locks.request(name, if_available=True)
+    try:
+        if await lock.granted:
+            return lock
+    except BaseException:
+        lock.release()
+        raise
+    lock.release()
+    return None
 
 
 class _OpfsScratch(Scratch):

@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from ..bounds import Bound
 from ..errors import StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Presence:
             self._task.add_done_callback(self._looked)
 
     async def _look(self) -> None:
-        await self._leases.read(SOON)
+        await self._leases.read(Bound(SOON))
         try:
             if await self._files.still_there():
                 return

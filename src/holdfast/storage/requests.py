@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from ..bounds import Bound
 from ..errors import DatabaseBusyError, DatabaseClosedError
 
 # While tabs write in turn nobody keeps what the next one waits for, so nothing is said of a wish
@@ -41,7 +42,7 @@ class _Waiting(NamedTuple):
 
     granted: asyncio.Future[bool]
     wish: str | None
-    deadline: float
+    bound: Bound
 
 
 class Requests:
@@ -60,9 +61,9 @@ class Requests:
         self._closed = False
 
     async def ask(
-        self, what: str, *, exclusive: bool, timeout: float, quiet: bool = False
+        self, what: str, *, exclusive: bool, bound: Bound, quiet: bool = False
     ) -> LockRequest:
-        """The lock, granted. DatabaseBusyError: others kept it for longer than `timeout`.
+        """The lock, granted. DatabaseBusyError: others kept it for longer than the bound.
 
         DatabaseClosedError: `close` was called, before or meanwhile.
         quiet: the wish is said only if it is not granted soon.
@@ -73,9 +74,9 @@ class Requests:
         wish = what if exclusive else None
         if wish is not None and not quiet:
             self._post(wish)
-        waiting = _Waiting(request.granted, wish, time.monotonic() + timeout)
+        waiting = _Waiting(request.granted, wish, bound)
         self._waiting.append(waiting)
-        self._insist_within(min(timeout, QUIET if quiet else REPEAT))
+        self._insist_within(min(bound.left, QUIET if quiet else REPEAT))
         try:
             # Granted in the very moment of closing, nobody would ever give it back.
             if await request.granted and not self._closed:
@@ -88,9 +89,26 @@ class Requests:
         request.release()
         self.check_open()
         raise DatabaseBusyError(
-            f"other tabs kept the {what} lease of {self._name!r} for longer than {timeout:g} s; "
+            f"other tabs kept the {what} lease of {self._name!r} for longer than {bound}; "
             "try again, or look for a transaction that is left open"
         )
+
+    async def ask_if_free(self, what: str) -> LockRequest | None:
+        """The lock for this tab alone if that is to be had at once; it is never queued.
+
+        DatabaseClosedError: as `ask`.
+        """
+        self.check_open()
+        request = self._locks.request(f"{self._name}:{what}", if_available=True)
+        try:
+            if await request.granted and not self._closed:
+                return request
+        except BaseException:
+            request.release()
+            raise
+        request.release()
+        self.check_open()
+        return None
 
     def _insist_within(self, seconds: float) -> None:
         # One timer for all that waits: most of it is granted long before.
@@ -105,18 +123,16 @@ class Requests:
     def _insist(self) -> None:
         """Say again what is wanted, should a message have been lost; end what took too long."""
         self._insist_timer = None
-        now = time.monotonic()
         soonest = REPEAT
         for waiting in self._waiting:
-            rest = waiting.deadline - now
             if waiting.granted.done():
                 continue
-            if rest <= 0:
+            if waiting.bound.over:
                 waiting.granted.set_result(False)
                 continue
             if waiting.wish is not None:
                 self._post(waiting.wish)
-            soonest = min(soonest, rest)
+            soonest = min(soonest, waiting.bound.left)
         if self._waiting:
             self._insist_within(soonest)
 

@@ -30,6 +30,7 @@ from typing import TypeVar
 
 import apsw
 
+from ..bounds import Bound
 from ..errors import DatabaseBusyError, NotADatabaseError, QuotaExceededError
 from ..sqltext import quote_name
 
@@ -82,11 +83,11 @@ class Store(ABC):
         """A new scratch file, with room beside the database."""
 
     @abstractmethod
-    async def check_free(self, wait: float) -> None:
-        """DatabaseBusyError: somebody has it open, still after `wait` seconds."""
+    async def check_free(self, bound: Bound) -> None:
+        """DatabaseBusyError: somebody has it open all the time."""
 
     @abstractmethod
-    def replacing(self, wait: float) -> AbstractAsyncContextManager[apsw.Connection]:
+    def replacing(self, bound: Bound) -> AbstractAsyncContextManager[apsw.Connection]:
         """A prepared connection to copy to; nobody else has one, or can have.
 
         A database that was none (rubbish, or damaged beyond SQLite's reading) is empty there.
@@ -94,7 +95,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def delete(self, wait: float) -> bool:
+    async def delete(self, bound: Bound) -> bool:
         """Whether there was one. DatabaseBusyError as `check_free`."""
 
     async def discard(self) -> None:
@@ -112,8 +113,8 @@ class Store(ABC):
         except apsw.FullError as error:
             raise no_space(self.name) from error
 
-    def busy(self, wait: float) -> DatabaseBusyError:
-        waited = f", still after {wait:g} s" if wait else ""
+    def busy(self, bound: Bound) -> DatabaseBusyError:
+        waited = f", still after {bound}" if bound.seconds else ""
         return DatabaseBusyError(
             f"{self.name!r} is open{waited}; close it everywhere, or pass wait=… to wait for that, "
             "in seconds"

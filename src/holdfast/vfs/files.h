@@ -36,6 +36,10 @@ static int file_truncate(sqlite3_file *base, i64 size) {
   File *file = (File *)base;
   if (!may_write(file)) return SQLITE_BUSY;
   if (file->kind == FILE_WAL) append_forget(file->node);
+  if (file->kind == FILE_WAL && size == 0 && file->node->restarts) {
+    file->node->restarts = 0;
+    return wal_restart(file->node);
+  }
   if (file->kind == FILE_DB) ahead_forget(file->node);
   return host.truncate(file->node->file[file->kind], (double)size) ? SQLITE_IOERR_TRUNCATE
                                                                    : SQLITE_OK;
@@ -128,6 +132,9 @@ static int file_control(sqlite3_file *base, int op, void *argument) {
     }
     case HOLDFAST_FCNTL_POSITION:
       wal_index_position(node, (u32 *)argument);
+      return SQLITE_OK;
+    case HOLDFAST_FCNTL_RESTART:
+      node->restarts = node->level == LEVEL_EXCLUSIVE;
       return SQLITE_OK;
     case SQLITE_FCNTL_PERSIST_WAL:
       /* The last connection of a tab is not the last of the database, so the

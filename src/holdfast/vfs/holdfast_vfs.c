@@ -66,6 +66,9 @@ typedef unsigned int u32;
 ** that get the number of frames in the WAL, and the WAL's two salts. */
 #define HOLDFAST_FCNTL_POSITION 0x48460002
 
+/* And one: when SQLite truncates the WAL next, begin it anew in place instead. */
+#define HOLDFAST_FCNTL_RESTART 0x48460003
+
 enum { LEVEL_NONE, LEVEL_READ, LEVEL_WRITE, LEVEL_EXCLUSIVE };
 enum { FILE_DB, FILE_WAL, FILE_JOURNAL, FILE_KINDS };
 

@@ -38,6 +38,7 @@ struct Node {
   int current;         /* caught up at level >= WRITE: nobody else can add */
   int stale;           /* there is a wal-index, and no catch-up since level was NONE */
   int header_checked;  /* the WAL's salts were compared since level was NONE */
+  int restarts;        /* the next truncation of the WAL begins it anew in place */
   int references;      /* open main database files */
   int db_shared;       /* of them, how many hold SQLite's SHARED lock */
   int db_writer;       /* what one of them holds of RESERVED or more; else 0 */

@@ -112,6 +112,36 @@ static void index_empty(Node *node) {
   index_publish(node, &header);
 }
 
+static void put32(u8 *p, u32 value) {
+  p[0] = (u8)(value >> 24);
+  p[1] = (u8)(value >> 16);
+  p[2] = (u8)(value >> 8);
+  p[3] = (u8)value;
+}
+
+/* In place of truncating the WAL, when all of it is in the database file and
+** flushed: a header with the salts that SQLite has chosen for what comes. No
+** frame that is there has them, and later ones are written over those, which
+** costs less than making the file longer. A header that was not written whole
+** is one of an empty WAL, too. Flushed before any frame: the other way round,
+** the old header would make frames valid that are of both generations. */
+static int wal_restart(Node *node) {
+  const IndexHeader *published = (const IndexHeader *)node->region[0];
+  u8 header[WAL_HEADER];
+  u32 sum[2];
+  int n = host.read(node->file[FILE_WAL], header, WAL_HEADER, 0), rc;
+  if (n < WAL_HEADER) return SQLITE_IOERR_READ;
+  put32(header + 12, get32(header + 12) + 1);
+  memcpy(header + 16, published->salt, 8);
+  checksum(header, WAL_HEADER - 8, 0, sum);
+  put32(header + 24, sum[0]);
+  put32(header + 28, sum[1]);
+  rc = host_write(node->file[FILE_WAL], header, WAL_HEADER, 0);
+  if (rc == SQLITE_OK && host.flush(node->file[FILE_WAL])) rc = SQLITE_IOERR_FSYNC;
+  if (rc) wal_failed(node);
+  return rc;
+}
+
 static int enter_news(Node *node) {
   IndexHeader *published, header;
   u32 page_size, sum[2], frame;
@@ -211,6 +241,8 @@ static void wal_index_position(const Node *node, u32 *position) {
   memset(position, 0, 3 * sizeof *position);
   if (!node->regions) return;
   position[0] = wal_index_frames(node);
+  /* The salts of an empty file are each tab's own. */
+  if (!position[0] && host.size(node->file[FILE_WAL]) < WAL_HEADER) return;
   memcpy(position + 1, ((const IndexHeader *)node->region[0])->salt, 2 * sizeof *position);
 }
 
@@ -224,6 +256,7 @@ static void set_level(Node *node, int level) {
     node->current = 0;
   }
   if (level < LEVEL_WRITE) node->current = 0;
+  node->restarts = 0;
   if (node->level == LEVEL_NONE) node->stale = node->regions > 0;
   node->level = level;
 }

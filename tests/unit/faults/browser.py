@@ -18,13 +18,13 @@ import contextvars
 import random
 import re
 import sys
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import apsw
+from simulated_locks import LockQueues
 from simulated_opfs import Library, Process
 
 from faults.disk import Disk
@@ -134,8 +134,7 @@ class Browser:
         self.context = contextvars.copy_context()
         self.tabs: list[SimulatedTab] = []
         self.channels: dict[str, list[Channel]] = {}
-        self.held: dict[str, list[Request]] = {}
-        self.waiting: dict[str, deque[Request]] = {}
+        self.locks: LockQueues[Request] = LockQueues(self._answer_lock)
         self.requests: dict[int, Request] = {}
         # Exclusive handles: whose a file is now.
         self.owner: dict[str, SimulatedTab] = {}
@@ -189,34 +188,18 @@ class Browser:
         late = self.choose.choice((0.0, 0.001, 0.05))
         self.loop.call_later(late, handles, context=self.context.copy())
 
-    # -- locks: one queue for each name, first come, first served; shared ones together ------------
+    # -- locks -------------------------------------------------------------------------------------
 
     def ask_lock(self, request: Request, if_available: bool) -> None:
         self.requests[request.id] = request
-        self.waiting.setdefault(request.name, deque()).append(request)
-        self._grant(request.name)
-        if if_available and request in self.waiting[request.name]:
-            self.release(request.id)
-            request.tab.do(self.on_answer, request.id, False, "")
+        self.locks.ask(request, if_available)
+
+    def _answer_lock(self, request: Request, granted: bool) -> None:
+        request.tab.do(self.on_answer, request.id, granted, "")
 
     def release(self, id: int) -> None:
-        request = self.requests.pop(id, None)
-        if request is None:
-            return
-        if request in self.held.get(request.name, []):
-            self.held[request.name].remove(request)
-        elif request in self.waiting.get(request.name, ()):
-            self.waiting[request.name].remove(request)
-        self._grant(request.name)
-
-    def _grant(self, name: str) -> None:
-        waiting, held = self.waiting.get(name, deque()), self.held.setdefault(name, [])
-        while waiting:
-            first = waiting[0]
-            if held and (first.exclusive or any(other.exclusive for other in held)):
-                return
-            held.append(waiting.popleft())
-            first.tab.do(self.on_answer, first.id, True, "")
+        if (request := self.requests.pop(id, None)) is not None:
+            self.locks.release(request)
 
 
 class _Closed(Process):
@@ -402,7 +385,7 @@ class Host:
     async def heldLocks(self, prefix: str) -> list[str]:
         tab = self._tab
         prefix, segment = _SEGMENT.sub(r"\1", prefix), f"holdfast:{tab.name}/"
-        held = await tab.ask(lambda: [name for name, by in self.browser.held.items() if by])
+        held = await tab.ask(lambda: [name for name, by in self.browser.locks.held.items() if by])
         found = [name for name in held if name.startswith(prefix)]
         if prefix.startswith("holdfast:hold:"):
             return found

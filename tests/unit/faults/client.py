@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import apsw
-from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, WRITE, Library, Tab
+from simulated_opfs import CATCH_UP, EXCLUSIVE, NONE, READ, RESTART, WRITE, Library, Tab
 
 from faults.disk import Disk
 
@@ -118,6 +118,13 @@ class Client:
         with self.lease(EXCLUSIVE):
             self.catch_up()
             return self.connection.wal_checkpoint("main", mode)
+
+    def restart(self) -> None:
+        """Copy the WAL and begin it anew, as the package does between transactions."""
+        with self.lease(EXCLUSIVE):
+            self.catch_up()
+            self.connection.file_control("main", RESTART, 0)
+            self.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def alone(self, sql: str) -> None:
         """What runs in no transaction, and while nobody else reads."""

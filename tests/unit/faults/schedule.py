@@ -70,8 +70,8 @@ class Schedule:
             tab.stopped = False
         # Whatever is held now is held by nobody.
         await asyncio.sleep(1)
-        held = [name for name, by in self.browser.held.items() if by]
-        waiting = [name for name, by in self.browser.waiting.items() if by]
+        held = [name for name, by in self.browser.locks.held.items() if by]
+        waiting = [name for name, by in self.browser.locks.waiting.items() if by]
         assert not held and not waiting, (held, waiting)
         assert not self.browser.owner, self.browser.owner
 
@@ -284,7 +284,6 @@ def simulated_package(browser: Browser, checkpoint: int = 1000) -> Iterator[None
     with (
         simulated(browser),
         mock.patch.object(node_module, "CHECKPOINT", checkpoint),
-        mock.patch.object(node_module, "CHECKPOINT_WAIT", 3 * checkpoint),
         mock.patch("holdfast.opening.choose", _choose_opfs),
     ):
         yield

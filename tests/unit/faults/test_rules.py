@@ -128,8 +128,11 @@ def without_lock(what: str, exclusive: bool) -> AbstractContextManager[Any]:
             return Granted()
         return await ask(self, asked, exclusive=exclusive, **rest)
 
-    wanted = exclusive
-    return mock.patch.object(requests.Requests, "ask", granted)
+    async def granted_if_free(self: Any, asked: str) -> Any:
+        return Granted() if exclusive and asked == what else await ask_if_free(self, asked)
+
+    wanted, ask_if_free = exclusive, requests.Requests.ask_if_free
+    return mock.patch.multiple(requests.Requests, ask=granted, ask_if_free=granted_if_free)
 
 
 RULES = (

@@ -17,6 +17,8 @@ from faults.client import Client
 from faults.disk import Disk
 from faults.schedule import Schedule, simulated_package
 from faults.trigger_schedule import TriggerSchedule
+from holdfast.bounds import Bound
+from holdfast.storage.leases import Level
 
 QUICK = 12
 QUICK_TRIGGERS = 6
@@ -174,7 +176,7 @@ def test_a_tab_that_closes_in_the_middle_of_anything_keeps_nothing(
         await a.run(again.close())
         await b.run(other.close())
         await asyncio.sleep(1)
-        assert not any(browser.held.values()), browser.held
+        assert not any(browser.locks.held.values()), browser.locks.held
         assert not browser.owner, browser.owner
         return ended
 
@@ -202,10 +204,10 @@ def test_closing_copies_nothing_from_a_wal_that_it_does_not_know(
             await b.run(other.execute(f"INSERT INTO t(v) VALUES(zeroblob({n * 300}))"))
             if n == 7:
                 assert await a.run(one.fetch_value("SELECT count(*) FROM t")) == 8
-        leases = one._storage.node.leases  # type: ignore[attr-defined]
+        node = one._storage.node  # type: ignore[attr-defined]
         # All that a checkpoint may need, and no look at the files yet.
-        await a.run(leases.write(1))
-        assert await a.run(leases.exclusive(1))
+        await a.run(node.leases.write(Bound(1)))
+        node._set_level(Level.EXCLUSIVE)
         before = {name: bytes(data) for name, data in browser.disk.content.items()}
         await a.run(one.close())
         assert before == browser.disk.content
@@ -234,7 +236,7 @@ def test_an_opening_that_is_cancelled_leaves_nothing_open(library: Library, shar
             if not opening.cancelled():
                 await tab.run(opening.result().close())
             await asyncio.sleep(1)
-            assert not any(browser.held.values()), browser.held
+            assert not any(browser.locks.held.values()), browser.locks.held
             left = [browser.names[n][1] for n in tab.files if library.host[n] is not CLOSED]
             assert not left, left
             return opening.cancelled()

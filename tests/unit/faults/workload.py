@@ -17,7 +17,8 @@ NOTHING: State = ()
 
 @dataclass(frozen=True)
 class Step:
-    """what: "write", "rollback", "checkpoint", "alone" (outside of transactions), or "reopen"."""
+    """what: "write", "rollback", "checkpoint", "restart", "alone" (outside of transactions) or
+    "reopen"."""
 
     what: str
     who: int
@@ -66,6 +67,11 @@ WORKLOAD: tuple[Step, ...] = (
     write(0, "INSERT INTO t VALUES(1001, 1, 'b')", level=EXCLUSIVE),
     write(1, "DELETE FROM t WHERE id = 1000"),
     write(0, "UPDATE t SET v = v + 1 WHERE id < 40"),
+    # Begun anew in place, after which a writer needs no exclusive lease to go on from there.
+    Step("restart", 1),
+    write(0, "UPDATE t SET v = v + 1 WHERE id BETWEEN 5 AND 12"),
+    write(1, "INSERT INTO t VALUES(1002, 1, zeroblob(1500))"),
+    Step("restart", 1),
     # Pages of one long value: they are not read again, so that most were only gathered.
     Step("rollback", 0, (fill(400, 70, 500), "INSERT INTO t VALUES(900, 0, zeroblob(40000))")),
     write(1, "UPDATE t SET v = v + 1 WHERE id < 30"),
@@ -159,6 +165,8 @@ class Run:
             self.client(step.who)
         elif step.what == "checkpoint":
             self.client(step.who).checkpoint(int(step.statements[0]))
+        elif step.what == "restart":
+            self.client(step.who).restart()
         elif step.what == "alone":
             self.client(step.who).alone(*step.statements)
         elif step.what == "rollback":
