@@ -279,7 +279,7 @@ run_js("""navigator.storage.getDirectory = () =>
 None
 `);
   expect(await tab.run(raised(`await holdfast.open("failures.db")`))).toMatch(
-    /^StorageUnavailableError: OPFS refused to open 'failures\.db': SecurityError/,
+    /^StorageUnavailableError: OPFS refused 'failures\.db': SecurityError/,
   );
 });
 

@@ -35,7 +35,7 @@ test("tabs that open at once find one worker, also if its maker is reloaded or c
   const tabs = [await openTab(page), await openTab(page), await openTab(page)];
   // Just when it looks for the worker; when the worker has begun, its Python not yet.
   for (const [moment, leave] of [
-    ["^holdfast:shared:starting$", "reload"],
+    ["^holdfast:tab:", "reload"],
     ["^holdfast:shared:[0-9]", "close"],
   ]) {
     const [maker, ...others] = tabs;

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import apsw
+from simulated_javascript import JsBytes, JsException, over, promise
 
 import holdfast.files
 import holdfast.storage
@@ -25,26 +24,20 @@ from holdfast.storage.blocks import BLOCK
 # How many turns of the event loop a transaction takes.
 TURNS = 3
 
+# How many blocks are read at once.
+AT_ONCE = 16
+
 
 class Lock:
-    """A request for a Web Lock."""
+    """A request for a Web Lock; answer(granted, error) is called once, in a turn of its own."""
 
-    def __init__(self, origin: Origin, name: str, exclusive: bool, if_available: bool) -> None:
-        self.origin, self.name, self.exclusive = origin, name, exclusive
-        self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self, origin: Origin, name: str, exclusive: bool, answer: Callable[[bool, str], None]
+    ) -> None:
+        self.origin, self.name, self.exclusive, self.answer = origin, name, exclusive, answer
         self.held = False
-        queue = origin.locks.setdefault(name, deque())
-        queue.append(self)
-        origin.grant(name)
-        if if_available and not self.held:
-            queue.remove(self)
-            self.granted.set_result(False)
 
     def release(self) -> None:
-        # A browser hears of it when JavaScript's turn is over.
-        asyncio.get_running_loop().call_soon(self._release)
-
-    def _release(self) -> None:
         queue = self.origin.locks.get(self.name, deque())
         if self in queue:
             queue.remove(self)
@@ -62,7 +55,7 @@ class Origin:
         self.full = False
         # Whether the browser has cleared the site's data.
         self.cleared = False
-        self.fail: Exception | None = None
+        self.fail: JsException | None = None
         # While it is not set, no transaction completes.
         self.gate = asyncio.Event()
         self.gate.set()
@@ -77,8 +70,7 @@ class Origin:
                 break
             if not lock.held:
                 lock.held = True
-                if not lock.granted.done():
-                    lock.granted.set_result(True)
+                asyncio.get_running_loop().call_soon(lock.answer, True, "")
             if lock.exclusive:
                 break
 
@@ -96,99 +88,158 @@ class Origin:
             return raw.execute(sql).fetchall()
 
 
-def _modules(origin: Origin) -> dict[str, ModuleType]:
-    class BlockStore:
-        def __init__(self, name: str) -> None:
-            self.name = name
+class Database:
+    """An IDBDatabase."""
 
-        @classmethod
-        async def open(cls, name: str) -> BlockStore:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Host:
+    """What globalThis.holdfastHost has of IndexedDB, in one worker of an origin."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.opened: list[Database] = []
+        self._requests: dict[int, Lock] = {}
+        self._on_answer: Callable[[int, bool, str], None] = lambda *_: None
+
+    def missingForBlocks(self) -> str:
+        return ""
+
+    @promise
+    async def openBlocks(self, name: str, create: bool) -> Database | None:
+        await asyncio.sleep(0)
+        if create:
+            self.origin.databases.setdefault(name, (0, {}))
+        if name not in self.origin.databases:
+            return None
+        self.opened.append(Database(name))
+        return self.opened[-1]
+
+    def blocksAreOpen(self, database: Database) -> bool:
+        return database.is_open and not self.origin.cleared
+
+    @promise
+    async def sizeOf(self, database: Database) -> int:
+        await asyncio.sleep(0)
+        return self.origin.databases[database.name][0]
+
+    @promise
+    async def readBlocks(self, database: Database, at: int) -> JsBytes:
+        await asyncio.sleep(0)
+        _, blocks = self.origin.databases[database.name]
+        return JsBytes(b"".join(blocks[number] for number in sorted(blocks)[at : at + AT_ONCE]))
+
+    @promise
+    async def writeBlocks(
+        self, database: Database, size: int, keep: int, part: Callable[[], Any], durability: str
+    ) -> None:
+        origin = self.origin
+        assert database.is_open
+        new: dict[int, bytes] = {}
+        while (found := part()) is not None:
+            numbers, content = found
+            blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
+            new.update(zip(map(int, numbers), map(bytes, blocks), strict=True))
+        assert all(len(block) == BLOCK for block in new.values())
+        origin.waiting.set()
+        for _ in range(TURNS):
             await asyncio.sleep(0)
-            origin.databases.setdefault(name, (0, {}))
-            return cls(name)
+        await origin.gate.wait()
+        if origin.full:
+            raise JsException("QuotaExceededError", "the quota is used up")
+        if origin.fail is not None:
+            raise origin.fail
+        kept = {n: block for n, block in origin.databases[database.name][1].items() if n < keep}
+        origin.databases[database.name] = (size, kept | new)
+        origin.written.append((database.name, sorted(new), durability == "strict"))
+        origin.image(database.name)
 
-        @property
-        def is_open(self) -> bool:
-            return not origin.cleared
+    @promise
+    async def namesOfBlocks(self) -> list[str]:
+        return [name for name, (size, _) in self.origin.databases.items() if size]
 
-        async def load(self) -> tuple[int, list[bytes]]:
-            await asyncio.sleep(0)
-            size, blocks = origin.databases[self.name]
-            return size, [blocks[number] for number in sorted(blocks)]
-
-        async def write(self, size: int, blocks: Mapping[int, bytes], *, strict: bool) -> None:
-            await self._write(size, -(-size // BLOCK), dict(blocks), strict)
-
-        async def replace(self, size: int, blocks: Sequence[bytes]) -> None:
-            await self._write(size, 0, dict(enumerate(blocks)), True)
-
-        async def _write(
-            self, size: int, keep: int, blocks: dict[int, bytes], strict: bool
-        ) -> None:
-            assert all(type(block) is bytes and len(block) == BLOCK for block in blocks.values())
-            origin.waiting.set()
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            await origin.gate.wait()
-            if origin.full:
-                raise apsw.FullError("IndexedDB: the quota is used up")
-            if origin.fail is not None:
-                raise origin.fail
-            kept = {n: block for n, block in origin.databases[self.name][1].items() if n < keep}
-            origin.databases[self.name] = (size, kept | blocks)
-            origin.written.append((self.name, sorted(blocks), strict))
-            origin.image(self.name)
-
-        def close(self) -> None: ...
-
-    async def names() -> list[str]:
-        return [name for name, (size, _) in origin.databases.items() if size]
-
-    async def delete(name: str) -> bool:
-        size, _ = origin.databases.pop(name, (0, {}))
+    @promise
+    async def deleteBlocks(self, name: str) -> bool:
+        size, _ = self.origin.databases.pop(name, (0, {}))
         return size > 0
 
-    class WebLocks:
-        def request(self, name: str, *, exclusive: bool = True, if_available: bool = False) -> Lock:
-            return Lock(origin, name, exclusive, if_available)
+    @promise
+    async def persist(self) -> bool:
+        return False
 
-    async def held(prefix: str) -> list[str]:
+    @promise
+    async def estimate(self) -> list[Any]:
+        return [False, sum(size for size, _ in self.origin.databases.values()), 1 << 30]
+
+    def setOnAnswer(self, callback: Callable[[int, bool, str], None]) -> None:
+        self._on_answer = callback
+
+    def request(self, id: int, name: str, exclusive: bool, if_available: bool) -> None:
+        lock = Lock(self.origin, name, exclusive, lambda *answer: self._on_answer(id, *answer))
+        self._requests[id] = lock
+        queue = self.origin.locks.setdefault(name, deque())
+        queue.append(lock)
+        self.origin.grant(name)
+        if if_available and not lock.held:
+            queue.remove(lock)
+            self.refuse(id, "")
+
+    def refuse(self, id: int, error: str) -> None:
+        """The answer to a request that is not granted."""
+        self._requests.pop(id, None)
+        asyncio.get_running_loop().call_soon(self._on_answer, id, False, error)
+
+    def release(self, id: int) -> None:
+        if (lock := self._requests.pop(id, None)) is not None:
+            # A browser hears of it when JavaScript's turn is over.
+            asyncio.get_running_loop().call_soon(lock.release)
+
+    @promise
+    async def heldLocks(self, prefix: str) -> list[str]:
         return [
             lock.name
-            for queue in origin.locks.values()
+            for queue in self.origin.locks.values()
             for lock in queue
             if lock.held and lock.name.startswith(prefix)
         ]
 
-    async def estimate() -> tuple[bool, int, int]:
-        used = sum(size for size, _ in origin.databases.values())
-        return False, used, 1 << 30
+    def settle(self, promise: asyncio.Future[Any], callback: Any) -> None:
+        def settled(future: asyncio.Future[Any]) -> None:
+            # Cancelled: its worker is dead, and all that still waits in it is to end.
+            fulfilled = not future.cancelled() and future.exception() is None
+            callback(fulfilled, future.result() if fulfilled else None)
 
-    indexeddb = ModuleType("holdfast.browser.indexeddb")
-    indexeddb.__dict__.update(BlockStore=BlockStore, names=names, delete=delete)
-    locks = ModuleType("holdfast.browser.locks")
-    locks.__dict__.update(WebLocks=WebLocks, held=held)
-    files = ModuleType("holdfast.browser.files")
-    files.__dict__.update(estimate=estimate)
-    return {module.__name__: module for module in (indexeddb, locks, files)}
+        promise.add_done_callback(settled)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(callback)
+
+    nextTask = soon
 
 
 @contextlib.contextmanager
-def worker(origin: Origin) -> Iterator[None]:
+def worker(origin: Origin) -> Iterator[Host]:
     """The package finds itself in a worker of that origin, which dies with the block."""
+    host = Host(origin)
     choose_kind = holdfast.storage.choose_kind
 
     def kind(storage: str) -> str:
         return storage if storage == "indexeddb" else choose_kind(storage)
 
     with (
-        mock.patch.dict(sys.modules, _modules(origin)),
+        over(host),
         mock.patch.object(holdfast.storage, "choose_kind", kind),
         mock.patch.object(holdfast.files, "choose_kind", kind),
         mock.patch.dict(hub._hubs, clear=True),
     ):
         try:
-            yield
+            yield host
         finally:
             for each in hub._hubs.values():
                 each.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 import zipfile
@@ -125,6 +126,10 @@ def test_the_script_is_one_module_of_all_its_parts(wheel: Path) -> None:
         # Each once, however many import it.
         first = part.read_text("utf-8").splitlines()[0]
         assert script.splitlines().count(first) == 1, part.name
+    # In one module a name that two parts declare is a SyntaxError, of which a browser says nothing.
+    declared = re.findall(r"^(?:async )?(?:function\*?|class|const|let) (\w+)", script, re.M)
+    assert len(declared) > 50
+    assert {name for name in declared if declared.count(name) > 1} == set()
 
 
 def test_the_module_exports_its_entry_point_and_imports_what_pyodide_has(wheel: Path) -> None:

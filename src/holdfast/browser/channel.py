@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pyodide.ffi import create_proxy
 
 from .host import host
+from .refusals import explaining
 
 
 class Channel:
@@ -14,7 +15,12 @@ class Channel:
 
     def __init__(self, name: str, on_message: Callable[[str], None]) -> None:
         self._callback = create_proxy(on_message)
-        self._channel = host().channel(name, self._callback)
+        try:
+            with explaining("BroadcastChannel"):
+                self._channel = host().channel(name, self._callback)
+        except BaseException:
+            self._callback.destroy()
+            raise
         # Bound once: an attribute of a JavaScript object costs a crossing each time.
         self.post: Callable[[str], None] = self._channel.post
 

@@ -7,10 +7,11 @@
 //   "opfs"        a dedicated worker of the page, which lives as long as the page
 //   "memory"      the same worker
 //   "indexeddb"   a shared worker, of which there is one for all pages
-//   "auto"        the first of "opfs" and "indexeddb" that can be had, found out by trying
+//   "auto"        the first of "opfs" and "indexeddb" that the browser has, whatever it refuses at
+//                 the moment
 //
 // If a worker dies, what was open in it fails, and the next that is opened starts another.
-import { Peer, died, named, notStarted } from "./peer.mjs";
+import { Peer, died, named, notStarted, refused } from "./peer.mjs";
 import { SharedTab } from "./shared.mjs";
 
 // The name that makes holdfast.mjs the worker: see worker.mjs.
@@ -36,20 +37,20 @@ export async function engine(storage, options) {
   }
   // Of a storage that does not exist Python tells.
   if (storage !== "auto") return ownWorker(options, storage === "opfs");
-  const refused = [];
-  for (const kind of ["opfs", "indexeddb"]) {
-    try {
-      if (kind === "opfs" && noOpfs) throw noOpfs;
-      return await engine(kind, options);
-    } catch (error) {
-      if (error.name !== "StorageUnavailableError") throw error;
-      refused.push(`"${kind}": ${error.message}`);
-    }
+  try {
+    if (noOpfs) throw noOpfs;
+    return await engine("opfs", options);
+  } catch (error) {
+    // Nothing else leads to another storage: a name means one database.
+    if (error !== noOpfs) throw error;
   }
-  throw named(
-    "StorageUnavailableError",
-    `nothing durable can be had here. It was tried, ${refused.join("; ")}`,
-  );
+  try {
+    return await engine("indexeddb", options);
+  } catch (error) {
+    if (error.name !== "StorageUnavailableError") throw error;
+    const tried = `"opfs": ${noOpfs.message}; "indexeddb": ${error.message}`;
+    throw named("StorageUnavailableError", `no durable storage is available. Tried: ${tried}`);
+  }
 }
 
 async function ownWorker(options, needsOpfs) {
@@ -105,6 +106,7 @@ class OwnWorker {
   #lock = `holdfast:worker:${crypto.randomUUID()}`;
   #opfs;
   #start;
+  #alive = false;
   /** Whether it is of use without OPFS. */
   wanted = false;
 
@@ -123,8 +125,10 @@ class OwnWorker {
     };
     try {
       this.#worker = new Worker(script, { type: "module", name: WORKER });
-      // A script that could not be loaded says no more than that there was an error.
-      this.#worker.onerror = ({ message }) => this.#fail(message ?? "its script could not be loaded");
+      // A script that could not be loaded says no more than that there was an error. Once it lives,
+      // one that nobody caught ends nothing but what it was raised in.
+      this.#worker.onerror = ({ message }) =>
+        this.#alive || this.#fail(message ?? "its script could not be loaded");
       this.#worker.onmessage = ({ data }) => this.#heard(data, opfs.resolve);
       const message = { lock: this.#lock, port: port2, python: false, ...options };
       this.#worker.postMessage(message, [port2]);
@@ -155,16 +159,18 @@ class OwnWorker {
     throw error;
   }
 
-  #heard({ alive, opfs, failed }, told) {
+  #heard({ alive, watched, opfs, failed }, told) {
     if (failed) this.#fail(`${failed.name}: ${failed.message}`);
     if (opfs !== undefined) told(opfs);
-    if (!alive) return;
+    this.#alive ||= alive === true;
+    if (!watched) return;
     // Granted when the worker is gone, however it went.
     navigator.locks
       .request(this.#lock, { mode: "shared", signal: this.#withdraw.signal }, () =>
         this.#peer.close(died("the worker that has this page's databases")),
       )
-      .catch(() => {}); // withdrawn: nobody waits for it any more
+      // Withdrawn: it is closed. Else nobody would hear that the worker is gone.
+      .catch((error) => this.#peer.close(refused("navigator.locks", error)));
   }
 
   #fail(why) {

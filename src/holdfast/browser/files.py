@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any, NamedTuple
 
@@ -10,16 +11,11 @@ from pyodide.ffi import JsException, to_js
 
 from ..errors import DatabaseBusyError, StorageUnavailableError
 from .host import host
+from .interface import Looking
+from .refusals import ELSEWHERE, explaining
 from .turns import to_its_end
 
-# What there is where OPFS is not.
-ELSEWHERE = (
-    "IndexedDB, in a worker that pages share, can be reached from a page's main thread: "
-    'storage="auto" tries it there'
-)
-
-# A folder that JavaScript looks for: see `look`.
-Looking = Any
+logger = logging.getLogger("holdfast")
 
 
 class Peek(NamedTuple):
@@ -62,7 +58,7 @@ class DatabaseFiles:
         share: False asks for exclusive handles even where they could be shared.
         StorageUnavailableError: OPFS is missing or refused.
         """
-        try:
+        with explaining("OPFS", name, naming=True):
             names = to_js([name, f"{name}-wal", f"{name}-journal"])
             if share:
                 finding = host().findFiles(folder, names)
@@ -71,8 +67,6 @@ class DatabaseFiles:
             else:
                 numbers = (await host().nameFiles(folder, names)).to_py()
                 shared = is_open = False
-        except JsException as error:
-            raise _refused(name, error) from error
         files = cls(name, numbers, shared)
         files.is_open = is_open
         return files
@@ -90,15 +84,14 @@ class DatabaseFiles:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                await self._open_once()
+                with explaining("OPFS", self.name):
+                    await self._open_once()
                 return
-            except JsException as error:
-                if error.name != "NoModificationAllowedError":
-                    raise _refused(self.name, error) from error
+            except DatabaseBusyError as error:
                 if time.monotonic() > deadline:
                     raise DatabaseBusyError(
                         f"another tab kept the files of {self.name!r} open for itself for longer "
-                        f"than {timeout:g} s ({error.message})"
+                        f"than {timeout:g} s ({error.__cause__})"
                     ) from error
             await asyncio.sleep(0.005)
 
@@ -121,34 +114,39 @@ class DatabaseFiles:
     def peek(self) -> Peek:
         """Look into the files; under a lease."""
         database, _, journal = self.numbers
-        return Peek(host().peek(database, 100).to_bytes(), host().size(journal))
+        with explaining("OPFS", self.name):
+            return Peek(host().peek(database, 100).to_bytes(), host().size(journal))
 
     async def still_there(self) -> bool:
         """Whether the open files are still the ones of their names; under a lease.
 
         They are not after the site's data was cleared.
         """
-        return bool(await host().stillThere(to_js(self.numbers[:2])))
+        with explaining("OPFS", self.name):
+            return bool(await host().stillThere(to_js(self.numbers[:2])))
 
     # -- a file as bytes, for one that only this worker has ----------------------------------------
 
     def size(self) -> int:
         """Of the main file, in bytes."""
-        return int(host().size(self.main))
+        with explaining("OPFS", self.name):
+            return int(host().size(self.main))
 
     def read(self, at: int, n: int) -> bytes:
         """From the main file; fewer at its end."""
-        found: bytes = host().read(self.main, at, n).to_bytes()
-        return found
+        with explaining("OPFS", self.name):
+            return host().read(self.main, at, n).to_bytes()
 
     def write(self, data: bytes | memoryview, at: int) -> bool:
         """Into the main file; False when there is no space."""
-        return bool(host().write(self.main, to_js(data), at))
+        with explaining("OPFS", self.name):
+            return bool(host().write(self.main, to_js(data), at))
 
     def empty(self) -> None:
         """Take all bytes from all files, durably; the main file's first."""
-        for number in self.numbers:
-            host().empty(number)
+        with explaining("OPFS", self.name):
+            for number in self.numbers:
+                host().empty(number)
 
 
 def look(folder: list[str]) -> Looking:
@@ -176,39 +174,35 @@ def check_available() -> None:
 async def list_files(folder: list[str], n: int) -> dict[str, bytes]:
     """The first `n` bytes of each file below a folder that has any; names joined by "/"."""
     check_available()
-    found = await host().list(to_js(folder), n)
+    with explaining("OPFS"):
+        found = await host().list(to_js(folder), n)
     return {name: bytes.to_bytes() for name, bytes in found}
 
 
 async def entries(folder: list[str]) -> list[str]:
     """The names in a folder; none where it does not exist."""
     check_available()
-    return list(await host().entriesOf(to_js(folder)))
+    with explaining("OPFS", "/".join(folder), naming=True):
+        return list(await host().entriesOf(to_js(folder)))
 
 
 async def remove(folder: list[str], names: list[str]) -> bool:
-    """Remove files, in this order; False: one was left, for somebody has it open."""
-    return bool(await host().removeFiles(to_js(folder), to_js(names)))
+    """Remove files, in this order; False: some are left.
+
+    Somebody has one open, or the browser refuses. They are empty, or nobody's, so nothing depends
+    on their removal: the next clean-up finds them again.
+    """
+    try:
+        return bool(await host().removeFiles(to_js(folder), to_js(names)))
+    except JsException as error:
+        logger.warning("%s: %s was not removed: %s", "/".join(folder), names, error)
+        return False
 
 
 async def persist() -> bool:
     """Ask for it, where that can be asked; whether the site's data is never evicted."""
-    return bool(await host().persist())
-
-
-def _refused(name: str, error: JsException) -> StorageUnavailableError | ValueError:
-    if error.name == "TypeError":  # w3.org: "not a valid file name", such as one with a backslash
-        return ValueError(f"{name!r} is no name for a file in this browser: {error.message}")
-    if error.name == "TypeMismatchError":
-        why = "Another database has a folder of that name, or one of its files"
-    elif error.name == "InvalidStateError":
-        why = "The site's data was cleared; close every page of the site, and load it again"
-    else:
-        why = "Private windows and blocked site data do that"
-    return StorageUnavailableError(
-        f"OPFS refused to open {name!r}: {error.name}: {error.message.rstrip('.')}. {why}. "
-        f"{ELSEWHERE}"
-    )
+    with explaining("navigator.storage"):
+        return bool(await host().persist())
 
 
 async def estimate() -> tuple[bool | None, int | None, int | None]:
@@ -216,5 +210,9 @@ async def estimate() -> tuple[bool | None, int | None, int | None]:
 
     None for what the browser does not tell.
     """
-    persisted, usage, quota = await host().estimate()
+    try:
+        persisted, usage, quota = await host().estimate()
+    except JsException as error:
+        logger.debug("the browser refused to tell of its storage: %s", error)
+        return None, None, None
     return persisted, usage, quota

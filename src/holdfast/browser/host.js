@@ -205,7 +205,8 @@ globalThis.holdfastHost ??= (() => {
   // Chromium never answers the close of a handle whose file was cleared away, and the worker would
   // wait for it for ever: such handles are left to end with the worker.
   async function closePresent(files) {
-    if (await stillThere(files.slice(0, 2))) closeFiles(files);
+    // Where the browser refuses to tell, they are closed: left open they would keep others out.
+    if (await stillThere(files.slice(0, 2)).catch(() => true)) closeFiles(files);
   }
 
   // Twice asked, for another tab may write between the two reads.
@@ -407,8 +408,11 @@ globalThis.holdfastHost ??= (() => {
       if (!name.startsWith(PREFIX)) continue;
       const database = await openBlocks(name.slice(PREFIX.length), false);
       if (!database) continue;
-      if (await sizeOf(database)) names.push(name.slice(PREFIX.length));
-      database.close();
+      try {
+        if (await sizeOf(database)) names.push(name.slice(PREFIX.length));
+      } finally {
+        database.close();
+      }
     }
     return names;
   }
@@ -417,8 +421,12 @@ globalThis.holdfastHost ??= (() => {
   async function deleteBlocks(name) {
     const database = await openBlocks(name, false);
     if (!database) return false;
-    const size = await sizeOf(database);
-    database.close();
+    let size;
+    try {
+      size = await sizeOf(database);
+    } finally {
+      database.close();
+    }
     await done(indexedDB.deleteDatabase(PREFIX + name));
     return size > 0;
   }
@@ -477,7 +485,11 @@ globalThis.holdfastHost ??= (() => {
 
   function request(id, name, exclusive, ifAvailable) {
     const withdraw = new AbortController();
-    const answer = (granted, error) => requests.has(id) && onAnswer(id, granted, error);
+    const answer = (granted, error) => {
+      if (!requests.has(id)) return;
+      if (!granted) requests.delete(id);
+      onAnswer(id, granted, error);
+    };
     const options = { mode: exclusive ? "exclusive" : "shared" };
     if (ifAvailable) options.ifAvailable = true;
     else options.signal = withdraw.signal;
@@ -513,7 +525,15 @@ globalThis.holdfastHost ??= (() => {
     const channel = new BroadcastChannel(name);
     channel.onmessage = (event) => onMessage(event.data);
     return {
-      post: (text) => channel.postMessage(text),
+      // A message that is lost costs time and nothing else; an error here would cost what it was
+      // about.
+      post(text) {
+        try {
+          channel.postMessage(text);
+        } catch (error) {
+          console.debug("holdfast: a message to other tabs was refused:", error);
+        }
+      },
       close() {
         channel.onmessage = null;
         channel.close();
@@ -532,25 +552,25 @@ globalThis.holdfastHost ??= (() => {
     return "";
   }
 
-  // Tries OPFS as holdfast uses it; why it cannot be had, "" if it can.
-  async function tryOpfs() {
-    const why = missing();
-    if (why) return why;
-    try {
-      await canShareHandles(await folder(["holdfast-scratch"], true));
-      return "";
-    } catch (error) {
-      return `${error.name}: ${error.message}`;
-    }
-  }
+  // What Pyodide can raise: something that has a stack, or is a DOMException itself. What newer
+  // browsers derive from that, as QuotaExceededError, it would not raise, and who awaits it waits
+  // for ever.
+  const plain = (error) =>
+    error instanceof DOMException ? new DOMException(error.message, error.name) : error;
 
-  // Pyodide takes for an error what has a stack, or is a DOMException itself. What newer browsers
-  // derive from that, as QuotaExceededError, it would not raise, and who awaits it waits for ever.
-  const answering = (ask) => async (...args) => {
+  const answering = (ask) => (...args) => {
+    const answer = (async () => ask(...args))().catch((error) => {
+      throw plain(error);
+    });
+    answer.catch(() => {}); // who waited for it may have been cancelled
+    return answer;
+  };
+
+  const raising = (call) => (...args) => {
     try {
-      return await ask(...args);
+      return call(...args);
     } catch (error) {
-      throw error instanceof DOMException ? new DOMException(error.message, error.name) : error;
+      throw plain(error);
     }
   };
 
@@ -564,12 +584,12 @@ globalThis.holdfastHost ??= (() => {
     openFiles: answering(openFiles),
     closeFiles,
     closePresent: answering(closePresent),
-    peek,
-    size,
+    peek: raising(peek),
+    size: raising(size),
     stillThere: answering(stillThere),
-    read,
-    write,
-    empty,
+    read: raising(read),
+    write: raising(write),
+    empty: raising(empty),
     list: answering(list),
     entriesOf: answering(entriesOf),
     removeFiles: answering(removeFiles),
@@ -590,8 +610,7 @@ globalThis.holdfastHost ??= (() => {
     settle,
     soon,
     heldLocks: answering(heldLocks),
-    channel,
+    channel: raising(channel),
     missing,
-    tryOpfs,
   };
 })();

@@ -13,15 +13,16 @@ from pyodide.code import run_js
 from pyodide.ffi import JsException
 
 from ..errors import StorageUnavailableError
+from .interface import Host
 
 
 @cache
-def host() -> Any:
+def host() -> Host:
     """globalThis.holdfastHost.
 
     StorageUnavailableError: this page's policy keeps it out, or it is of another version.
     """
-    found = getattr(js.globalThis, "holdfastHost", None)
+    found: Host | None = getattr(js.globalThis, "holdfastHost", None)
     if found is None:
         found = _load()
     else:
@@ -30,7 +31,7 @@ def host() -> Any:
     return found
 
 
-def _load() -> Any:
+def _load() -> Host:
     try:
         run_js(files(__package__).joinpath("host.js").read_text("utf-8"))
     except JsException as error:
@@ -39,7 +40,8 @@ def _load() -> Any:
             "'unsafe-eval' does; serve holdfast/browser/host.js yourself and load it in the "
             f"worker before importing holdfast ({error})"
         ) from error
-    return js.globalThis.holdfastHost
+    loaded: Host = js.globalThis.holdfastHost
+    return loaded
 
 
 def _check_version(found: Any) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-import apsw
-from pyodide.ffi import JsException, create_proxy, to_js
+from pyodide.ffi import create_proxy, to_js
 
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .host import host
+from .refusals import explaining
+from .turns import to_its_end
 
 # Bytes; as in host.js.
 BLOCK = 4096
@@ -35,7 +35,7 @@ class BlockStore:
     async def open(cls, name: str) -> BlockStore:
         """Made where missing. StorageUnavailableError: there is no IndexedDB, or it refuses."""
         check_available()
-        with _explaining(name):
+        with explaining("IndexedDB", name):
             return cls(name, await host().openBlocks(name, True))
 
     @property
@@ -46,7 +46,7 @@ class BlockStore:
     async def load(self) -> tuple[int, list[bytes]]:
         """The size in bytes, and all blocks. NotADatabaseError: some are missing."""
         blocks: list[bytes] = []
-        with _explaining(self.name):
+        with explaining("IndexedDB", self.name):
             size = int(await host().sizeOf(self._database))
             while part := (await host().readBlocks(self._database, len(blocks))).to_bytes():
                 blocks += [part[at : at + BLOCK] for at in range(0, len(part), BLOCK)]
@@ -60,7 +60,8 @@ class BlockStore:
     async def write(self, size: int, blocks: Mapping[int, bytes], *, strict: bool) -> None:
         """Some blocks and the size, in one transaction; what is behind the size goes.
 
-        apsw.FullError: there is no space. StorageUnavailableError: IndexedDB refuses, or is gone.
+        QuotaExceededError: there is no space. StorageUnavailableError: IndexedDB refuses, or is
+        gone.
         On either nothing was written.
         """
         await self._write(size, -(-size // BLOCK), iter(blocks.items()), strict)
@@ -87,10 +88,13 @@ class BlockStore:
 
         proxy = create_proxy(part)
         try:
-            with _explaining(self.name):
-                await host().writeBlocks(
+            with explaining("IndexedDB", self.name):
+                writing = host().writeBlocks(
                     self._database, size, keep, proxy, "strict" if strict else "relaxed"
                 )
+                # Cancelled or not, the transaction goes on, and nobody else may begin one before
+                # it has ended.
+                await to_its_end(writing, lambda _: None)
         finally:
             proxy.destroy()
 
@@ -101,13 +105,14 @@ class BlockStore:
 async def names() -> list[str]:
     """The names of the databases there are."""
     check_available()
-    return list(await host().namesOfBlocks())
+    with explaining("IndexedDB"):
+        return list(await host().namesOfBlocks())
 
 
 async def delete(name: str) -> bool:
     """Delete a database that was claimed; whether there was one."""
     check_available()
-    with _explaining(name):
+    with explaining("IndexedDB", name):
         return bool(await host().deleteBlocks(name))
 
 
@@ -115,21 +120,3 @@ def check_available() -> None:
     """StorageUnavailableError: there is no IndexedDB here."""
     if missing := host().missingForBlocks():
         raise StorageUnavailableError(f"IndexedDB cannot be used here: {missing}")
-
-
-@contextmanager
-def _explaining(name: str) -> Iterator[None]:
-    try:
-        yield
-    except JsException as error:
-        if error.name == "QuotaExceededError":
-            raise apsw.FullError(f"IndexedDB: {error.message}") from error
-        if error.name == "VersionError":
-            why = "It was made by a newer version of holdfast; load the page's new version"
-        elif error.name == "InvalidStateError":
-            why = "The site's data was cleared; close every page of the site, and load it again"
-        else:
-            why = "Private windows, blocked or cleared site data and a full disk do that"
-        raise StorageUnavailableError(
-            f"IndexedDB refused {name!r}: {error.name}: {error.message.rstrip('.')}. {why}"
-        ) from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import cache
+from typing import Any
 
 from pyodide.ffi import create_proxy
 
 from .host import host
+from .refusals import explaining, refusal
 from .turns import Answer
 
 _ids = itertools.count(1)
@@ -20,7 +22,8 @@ def _answered(id: int, granted: bool, error: str) -> None:
     if lock is None or lock.granted.done():
         return
     if error:
-        lock.granted.set_exception(RuntimeError(f"the browser refused a lock: {error}"))
+        kind, _, message = error.partition(": ")
+        lock.granted.set_exception(refusal("navigator.locks", lock.name, kind, message))
     else:
         lock.granted.answer(granted)
 
@@ -35,10 +38,11 @@ def _functions() -> tuple[Callable[[int, str, bool, bool], None], Callable[[int]
 class WebLock:
     """One request; `granted` becomes whether the lock is here."""
 
-    __slots__ = ("_id", "_release", "granted")
+    __slots__ = ("_id", "_release", "granted", "name")
 
     def __init__(self, name: str, exclusive: bool, if_available: bool) -> None:
         request, self._release = _functions()
+        self.name = name
         self.granted: Answer[bool] = Answer()
         self._id = next(_ids)
         _waiting[self._id] = self
@@ -57,10 +61,19 @@ class WebLocks:
         return WebLock(name, exclusive, if_available)
 
 
+class _Held(Awaitable[Iterable[str]]):
+    def __init__(self, prefix: str) -> None:
+        self._asked = host().heldLocks(prefix)
+
+    def __await__(self) -> Generator[Any, Any, Iterable[str]]:
+        with explaining("navigator.locks"):
+            names: Iterable[str] = yield from self._asked.__await__()
+            return names
+
+
 def held(prefix: str) -> Awaitable[Iterable[str]]:
     """The names, from `prefix` on, of the locks that any tab of this origin holds; one query.
 
     It is asked at once, and answered when it is awaited.
     """
-    answer: Awaitable[Iterable[str]] = host().heldLocks(prefix)
-    return answer
+    return _Held(prefix)

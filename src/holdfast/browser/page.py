@@ -3,12 +3,13 @@
     page                                        worker (worker.mjs, see there)
     {lock, port, python, pyodide}          →    takes the lock, loads Pyodide
     {files: [[name, Uint8Array], …]}       →    puts them into its site-packages
-                                           ←    {alive}, or {failed: {name, message}}
+                                           ←    {alive, watched}, or {failed: {name, message}}
+                                           ←    {opfs}: why there is none; "" for nothing
     on the port: see remote/peer.py        ↔    holdfast.remote.worker.serve(port)
 
 Nothing is loaded from a network but Pyodide itself, which the browser has in its cache. The worker
 holds the Web Lock `lock` for as long as it lives; the page waits for it, and hears in that way that
-the worker is gone, however it went.
+the worker is gone, however it went; not where the browser refuses the lock, which `watched` tells.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _NOT = ("apsw/tests/", "apsw/sqlite_extra")
 
 # The name that tells holdfast.mjs that it is to be the worker.
 NAME = "holdfast:worker"
+# The same of a shared one: followed by 32 hexadecimal digits.
+SHARED_NAME = "holdfast-"
 
 _DIED = (
     "the worker that has this page's databases died. What was committed is there; whether a commit "
@@ -52,6 +55,11 @@ def is_shared_worker() -> bool:
     return hasattr(js, "SharedWorkerGlobalScope")
 
 
+def is_own_shared_worker() -> bool:
+    """Whether it is the one that holdfast started: see shared.py."""
+    return is_shared_worker() and str(js.self.name).startswith(SHARED_NAME)
+
+
 class PageWorker:
     """A worker that is being started; `port` leads to what it serves, once `alive`.
 
@@ -66,6 +74,7 @@ class PageWorker:
         # Kept by Python for as long as JavaScript may call them.
         self._proxies: list[Any] = []
         self.alive: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching: asyncio.Task[None] | None = None
         # Why it has no OPFS; "" if it has.
         self.opfs: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         channel = js.MessageChannel.new()
@@ -96,14 +105,18 @@ class PageWorker:
         if failed is not None:
             self._fail(f"{failed.name}: {failed.message}")
         elif (opfs := getattr(event.data, "opfs", None)) is not None:
-            self.opfs.set_result(opfs)
+            if not self.opfs.done():
+                self.opfs.set_result(opfs)
         elif not self.alive.done():
             self.alive.set_result(None)
-            self._watch()
+            if event.data.watched:
+                self._watching = asyncio.ensure_future(self._watch())
 
     def _failed(self, event: Any) -> None:
-        # A script that could not be loaded says no more than that there was an error.
-        self._fail(getattr(event, "message", None) or "its script could not be loaded")
+        # Once it lives, an error that nobody caught ends nothing but what it was raised in.
+        if not self.alive.done():
+            # A script that could not be loaded says no more than that there was an error.
+            self._fail(getattr(event, "message", None) or "its script could not be loaded")
 
     def _fail(self, why: str) -> None:
         if not self.alive.done():
@@ -116,14 +129,16 @@ class PageWorker:
             self.opfs.set_exception(self._not_started(why))
         self.port.on_close(why)
 
-    def _watch(self) -> None:
-        # Granted when the worker is gone.
+    async def _watch(self) -> None:
         options = as_object({"mode": "shared"})
         options.signal = self._withdraw.signal
         granted = self._proxy(lambda _lock: self._lost(_DIED))
-        request = js.navigator.locks.request(self._lock, options, granted)
-        # It is refused only when this end was closed, and nobody waits for it any more.
-        request.catch(self._proxy(lambda _error: None))
+        try:
+            # Granted when the worker is gone.
+            await js.navigator.locks.request(self._lock, options, granted)
+        except JsException as error:
+            # Withdrawn; or it would never be heard that the worker is gone.
+            self._lost(f"the worker that has this page's databases cannot be watched: {error}")
 
     def _not_started(self, why: str) -> StorageUnavailableError:
         return not_started("the worker that would have this page's databases", why, self._url)

@@ -148,3 +148,13 @@ export const notStarted = (what, why, { script, pyodide: { indexURL } }) =>
       `page's own origin, and Pyodide is looked for in ${indexURL}; other places are named by ` +
       'open("notes.db", { worker: "/holdfast.mjs", pyodide: "/pyodide/" })',
   );
+
+/** The error for a call, `what`, that the browser refused with a DOMException. */
+export const refused = (what, { name, message }) =>
+  named(
+    "StorageUnavailableError",
+    `${what} was refused: ${name}: ${message.replace(/\.$/, "")}. ` +
+      (["SecurityError", "NotAllowedError"].includes(name)
+        ? "Private windows and blocked site data do that"
+        : "Load the page again, and try again"),
+  );

@@ -1,12 +1,10 @@
 // The shared worker that has the databases of all pages, found or started from a page without
 // Python: the page's half of the protocol that browser/shared.py describes. Part of holdfast.mjs.
-import { HoldfastError, Peer, died, named, notStarted } from "./peer.mjs";
+import { HoldfastError, Peer, died, named, notStarted, refused } from "./peer.mjs";
 
-const STARTING = "holdfast:shared:starting";
 const LIVING = `holdfast:shared:${globalThis.holdfastHost.version}:`;
 
-// How long to wait for other pages that look for the worker, and for the worker to answer, in
-// milliseconds: as in shared.py.
+// How long to wait for the worker to answer, in milliseconds: as in shared.py.
 const TIMEOUT = 60_000;
 
 /** This page's end of the shared worker; `ready` is a Peer that was greeted. */
@@ -31,7 +29,10 @@ export class SharedTab {
       this.#peer = new Peer(port);
       this.#peer.onClose = () => this.#end();
       const gone = this.#lock(life, "shared");
-      gone.granted.then(() => this.#peer.close(died("the shared worker that has the databases")));
+      gone.granted.then(
+        () => this.#peer.close(died("the shared worker that has the databases")),
+        (error) => this.#peer.close(error),
+      );
       return await this.#peer.greet();
     } catch (error) {
       this.#end();
@@ -64,14 +65,12 @@ export class SharedTab {
     const late = Promise.withResolvers();
     const say = () => late.reject(new Error(`it did not answer within ${TIMEOUT / 1000} s`));
     const timer = setTimeout(say, TIMEOUT);
-    const starting = this.#lock(STARTING);
     const own = this.#lock(`holdfast:tab:${crypto.randomUUID()}`);
-    const found = Promise.all([starting.granted, own.granted]).then(() => this.#join(own.name));
+    const found = own.granted.then(() => this.#join(own.name));
     try {
       return await Promise.race([found, late.promise]);
     } finally {
       clearTimeout(timer);
-      starting.release();
     }
   }
 
@@ -79,35 +78,50 @@ export class SharedTab {
     while (!this.ended) {
       const { held } = await navigator.locks.query();
       const life = held.map(({ name }) => name).find((name) => name.startsWith(LIVING));
-      if (!life) {
-        const name = `holdfast-${crypto.randomUUID().replaceAll("-", "")}`;
-        return this.#ask(own, name, this.#start.script);
-      }
-      const rest = life.slice(LIVING.length);
-      const colon = rest.indexOf(":");
-      const gone = new Lock(life, "shared");
-      const ended = gone.granted.then(() => null);
-      // About to end, it answers nothing, or its script is gone; then its lock goes too.
-      const answer = this.#ask(own, rest.slice(0, colon), rest.slice(colon + 1)).catch(() => ended);
-      const joined = await Promise.race([answer, ended]);
-      gone.release();
+      const joined = await (life ? this.#joinRunning(own, life) : this.#startOne(own));
       if (joined) return joined;
     }
   }
 
-  #ask(own, name, url) {
+  #startOne(own) {
+    const name = `holdfast-${crypto.randomUUID().replaceAll("-", "")}`;
+    return this.#ask(own, name, this.#start.script, true);
+  }
+
+  async #joinRunning(own, life) {
+    const rest = life.slice(LIVING.length);
+    const colon = rest.indexOf(":");
+    const gone = new Lock(life, "shared");
+    const ended = gone.granted.then(() => null);
+    // About to end, it answers nothing, or its script is gone; then its lock goes too.
+    const asked = this.#ask(own, rest.slice(0, colon), rest.slice(colon + 1), false);
+    try {
+      return await Promise.race([asked.catch(() => ended), ended]);
+    } finally {
+      gone.release();
+    }
+  }
+
+  /** Undefined: it is not the one that has the databases. */
+  #ask(own, name, url, starts) {
     return new Promise((resolve, reject) => {
       const { script: _, ...options } = this.#start;
       const { port1: port, port2 } = new MessageChannel();
       const worker = new SharedWorker(url, { type: "module", name });
-      const fail = (why) => {
-        reject(new Error(why));
-        if (this.#worker === worker) this.#peer.close(this.#notStarted(why));
+      // A script that could not be loaded says no more than that there was an error. Any other one
+      // ends nothing but what it was raised in, unless that is the worker's start.
+      worker.onerror = ({ message }) => {
+        if (starts || message === undefined) reject(new Error(message ?? "its script could not be loaded"));
       };
-      // A script that could not be loaded says no more than that there was an error.
-      worker.onerror = ({ message }) => fail(message ?? "its script could not be loaded");
-      worker.port.onmessage = ({ data: { life, failed } }) =>
-        failed ? fail(`${failed.name}: ${failed.message}`) : resolve({ worker, port, life });
+      worker.port.onmessage = ({ data: { life, other, failed } }) => {
+        if (other) resolve(undefined);
+        else if (life) resolve({ worker, port, life });
+        else {
+          const why = `${failed.name}: ${failed.message}`;
+          reject(new Error(why));
+          if (this.#worker === worker) this.#peer.close(this.#notStarted(why));
+        }
+      };
       worker.port.postMessage({ lock: own, port: port2, python: false, ...options }, [port2]);
     });
   }
@@ -135,14 +149,17 @@ class Lock {
 
   constructor(name, mode = "exclusive") {
     this.name = name;
-    this.granted = new Promise((resolve) => {
+    this.granted = new Promise((resolve, reject) => {
       const have = () => {
         resolve();
         return this.#released.promise;
       };
       const { signal } = this.#withdraw;
-      navigator.locks.request(name, { mode, signal }, have).catch(() => {}); // withdrawn
+      navigator.locks.request(name, { mode, signal }, have).catch((error) => {
+        if (!signal.aborted) reject(refused("navigator.locks", error));
+      });
     });
+    this.granted.catch(() => {}); // who waits for it hears of it; perhaps nobody does any more
   }
 
   /** Give it back, or withdraw the request. */

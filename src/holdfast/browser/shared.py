@@ -3,22 +3,25 @@
 A browser has one shared worker for each address and name. The script is a blob of the page that
 started it, whose address no other page can guess, so the worker tells it by a lock:
 
-    holdfast:shared:starting                  exclusive   who looks for it, or starts it
-    holdfast:shared:<version>:<name>:<url>    exclusive   the worker, for as long as it lives
+    holdfast:shared:<version>                 exclusive   the one worker that has the databases
+    holdfast:shared:<version>:<name>:<url>    exclusive   a worker, for as long as it lives
     holdfast:tab:<id>                         exclusive   a page, for as long as it lives
 
 Each that is started has a name of its own: a browser may connect a page to one that is ending, by
-its name and address, and never answer.
+its name and address, and never answer. Pages that look at the same time may start one each; the
+workers settle it among themselves, so that no page, which may be frozen, holds a lock that others
+wait for.
 
     page                                           worker (worker.mjs, see there)
-    takes `starting` and its own lock
-    looks for the worker's lock; none: makes up
+    takes its own lock
+    looks for a worker's lock; none: makes up
     a name and a URL
-    new SharedWorker(url, {name})                  takes its lock
+    new SharedWorker(url, {name})                  takes its lock; asks whether it is the one
     {lock, port, python, pyodide}             →
-                                              ←    {life, wanted}, or {failed: {name, message}}
-    gives up `starting`; waits for the worker's
-    lock, which it gets when the worker is gone
+                                              ←    {life, wanted}, or {failed: {name, message}},
+                                                   or {other}: it is not; looks again
+    waits for the worker's lock, which it gets
+    when the worker is gone
     {files: …}, if wanted                     →    waits for the page's lock, and gets it when the
     on the port: see remote/peer.py           ↔    page is gone: disposes of all that it had
 
@@ -49,15 +52,23 @@ import js
 from pyodide.ffi import JsException, create_proxy
 
 from ..errors import StorageUnavailableError
-from .page import NAME, as_list, as_object, not_started, pyodide_options, script, send_files
+from .page import (
+    SHARED_NAME,
+    as_list,
+    as_object,
+    not_started,
+    pyodide_options,
+    script,
+    send_files,
+)
 from .ports import BrowserPort
+from .refusals import refusal
 
-_STARTING = "holdfast:shared:starting"
 _PREFIX = f"holdfast:shared:{version('holdfast')}:"
 
-# How long to wait for other pages that look for the worker, and for the worker to answer, in
-# seconds: a browser may say nothing of a shared worker that it does not start. One that starts its
-# Python answers between the parts of that, each of which takes its time on a slow device.
+# How long to wait for the worker to answer, in seconds: a browser may say nothing of a shared
+# worker that it does not start. One that starts its Python answers between the parts of that, each
+# of which takes its time on a slow device.
 TIMEOUT = 60.0
 
 _DIED = (
@@ -89,7 +100,7 @@ class SharedTab:
 
     def __init__(self, url: str | None) -> None:
         self._url = url
-        self._own = _Lock(f"holdfast:tab:{uuid.uuid4().hex}")
+        self._own: _Lock | None = None
         self._life: _Lock | None = None
         self._worker: Any = None
         # Kept by Python for as long as JavaScript may call them.
@@ -103,44 +114,47 @@ class SharedTab:
                 "SharedWorker, IndexedDB and Web Locks, and a page served by https or from "
                 "localhost"
             )
-        starting = _Lock(_STARTING)
+        self._own = _Lock(f"holdfast:tab:{uuid.uuid4().hex}")
         try:
             async with asyncio.timeout(TIMEOUT):
-                await starting.granted
                 await self._own.granted
-                while (life := await _running()) is not None:
-                    if await self._join_running(life):
-                        return
-                await self._join(f"{NAME}-{uuid.uuid4().hex}", script(self._url))
+                while not await self._find(self._own.name):
+                    pass
         except TimeoutError:
             raise self._not_started(f"it did not answer within {TIMEOUT:g} s") from None
         except JsException as error:
             raise self._not_started(f"{error.name}: {error.message}") from error
         except _NotAnswered as error:
             raise self._not_started(str(error)) from None
-        finally:
-            starting.release()
 
     def end(self) -> None:
         """The worker sees that this page is gone."""
-        self._own.release()
-        if self._life is not None:
-            self._life.release()
+        for lock in (self._own, self._life):
+            if lock is not None:
+                lock.release()
         if self._worker is not None:
             self._worker.onerror = self._worker.port.onmessage = None
         for proxy in self._proxies:
             proxy.destroy()
 
-    async def _join_running(self, life: str) -> bool:
+    async def _find(self, own: str) -> bool:
+        """Join the worker that lives, or start one. False: it has ended, or is not the one."""
+        life = await _running()
+        if life is None:
+            name = f"{SHARED_NAME}{uuid.uuid4().hex}"
+            return await self._join(own, name, script(self._url), starts=True)
+        return await self._join_running(own, life)
+
+    async def _join_running(self, own: str, life: str) -> bool:
         """Join the worker that has that lock. False: it has ended."""
         name, _, url = life.removeprefix(_PREFIX).partition(":")
         gone = _Lock(life, "shared")
-        joining = asyncio.ensure_future(self._join(name, url))
+        joining = asyncio.ensure_future(self._join(own, name, url, starts=False))
         try:
             either: set[asyncio.Future[Any]] = {joining, gone.granted}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if joining.done() and joining.exception() is None:
-                return True
+                return joining.result()
             # About to end, it answers nothing, or its script is gone; then its lock goes too.
             await gone.granted
             return False
@@ -148,44 +162,50 @@ class SharedTab:
             joining.cancel()
             gone.release()
 
-    async def _join(self, name: str, url: str) -> None:
+    async def _join(self, own: str, name: str, url: str, *, starts: bool) -> bool:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def heard(event: Any) -> None:
             failed = getattr(event.data, "failed", None)
-            if failed is not None:
-                fail(f"{failed.name}: {failed.message}")
+            if failed is None:
+                if not answer.done():
+                    answer.set_result(event.data)
             elif not answer.done():
-                answer.set_result(event.data)
-
-        def fail(why: str) -> None:
-            if not answer.done():
-                answer.set_exception(_NotAnswered(why))
+                answer.set_exception(_NotAnswered(f"{failed.name}: {failed.message}"))
             elif self._life is not None:
+                why = f"{failed.name}: {failed.message}"
                 self.port.on_close(f"the shared worker that has the databases failed: {why}")
 
         def errored(event: Any) -> None:
-            # A script that could not be loaded says no more than that there was an error.
-            fail(getattr(event, "message", None) or "its script could not be loaded")
+            # A script that could not be loaded says no more than that there was an error. Any other
+            # one ends nothing but what it was raised in, unless that is the worker's start.
+            message = getattr(event, "message", None)
+            if not answer.done() and (starts or message is None):
+                answer.set_exception(_NotAnswered(message or "its script could not be loaded"))
 
         worker = js.SharedWorker.new(url, as_object({"type": "module", "name": name}))
         worker.onerror = self._proxy(errored)
         worker.port.onmessage = self._proxy(heard)
         channel = js.MessageChannel.new()
-        start = as_object({"lock": self._own.name, "python": True, "pyodide": pyodide_options()})
+        start = as_object({"lock": own, "python": True, "pyodide": pyodide_options()})
         start.port = channel.port2
         worker.port.postMessage(start, as_list(channel.port2))
-        alive = await answer
-        if alive.wanted:
+        found = await answer
+        if hasattr(found, "other"):
+            return False
+        if found.wanted:
             send_files(worker.port)
         self._worker = worker
         self.port = BrowserPort(channel.port1, python=True)
-        self._life = _Lock(alive.life, "shared")
+        self._life = _Lock(found.life, "shared")
         self._life.granted.add_done_callback(self._died)
+        return True
 
     def _died(self, granted: asyncio.Future[bool]) -> None:
-        if not granted.cancelled():
-            self.port.on_close(_DIED)
+        if granted.cancelled():
+            return
+        refused = granted.exception()
+        self.port.on_close(_DIED if refused is None else f"it cannot be watched: {refused}")
 
     def _not_started(self, why: str) -> StorageUnavailableError:
         return not_started("the shared worker that would have the databases", why, self._url)
@@ -209,7 +229,7 @@ class _Lock:
         self._released: asyncio.Future[None] = loop.create_future()
         self._withdraw = js.AbortController.new()
         self._callback = create_proxy(self._have)
-        self._refused = create_proxy(lambda _error: self.granted.cancel())
+        self._refused = create_proxy(self._refuse)
         options = as_object({"mode": mode})
         options.signal = self._withdraw.signal
         js.navigator.locks.request(name, options, self._callback).catch(self._refused)
@@ -218,6 +238,14 @@ class _Lock:
         if not self.granted.done():
             self.granted.set_result(True)
         return self._released
+
+    def _refuse(self, error: Any) -> None:
+        # Withdrawn, nobody waits for it any more.
+        if not self.granted.done():
+            self.granted.set_exception(
+                refusal("navigator.locks", None, str(error.name), str(error.message))
+            )
+            self.granted.exception()  # some wait for another lock first, and hear of that
 
     def release(self) -> None:
         """Give it back, or withdraw the request."""

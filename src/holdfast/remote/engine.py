@@ -5,7 +5,7 @@
     "opfs"        a dedicated worker of the page: nobody else may use files synchronously. It is
                   started when the first database is asked for, and lives as long as the page
     "indexeddb"   a shared worker, of which there is one for all pages
-    "auto"        the first of these that can be had, which is found out by trying
+    "auto"        the first of these that the browser has, whatever it refuses at the moment
 
 If a worker dies, what was open in it fails, and the next that is opened starts another.
 """
@@ -16,7 +16,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from ..errors import StorageUnavailableError
+from ..errors import DatabaseClosedError, StorageUnavailableError
 
 if TYPE_CHECKING:
     from .client import Client
@@ -46,16 +46,22 @@ async def elsewhere(storage: str, worker: str | None = None) -> Client | None:
     return None
 
 
+class _NoOpfs(StorageUnavailableError):
+    """The browser has no OPFS for this page, and never will while the page lives."""
+
+
 async def _first(worker: str | None) -> Client:
-    refused = []
-    for storage in ("opfs", "indexeddb"):
-        try:
-            return await _engine(storage, worker)
-        except StorageUnavailableError as error:
-            refused.append(f'"{storage}": {error}')
-    raise StorageUnavailableError(
-        "nothing durable can be had here. It was tried, " + "; ".join(refused)
-    )
+    try:
+        return await _engine("opfs", worker)
+    except _NoOpfs as error:
+        # Nothing else leads to another storage: a name means one database.
+        no_opfs = error
+    try:
+        return await _engine("indexeddb", worker)
+    except StorageUnavailableError as error:
+        raise StorageUnavailableError(
+            f'no durable storage is available. Tried: "opfs": {no_opfs}; "indexeddb": {error}'
+        ) from error
 
 
 async def _engine(storage: str, worker: str | None) -> Client:
@@ -78,7 +84,7 @@ async def _start_own(url: str | None) -> Client:
     try:
         await worker.alive
         if why := await worker.opfs:
-            raise StorageUnavailableError(
+            raise _NoOpfs(
                 f"OPFS cannot be used in a worker of this page: {why}. Private windows, blocked "
                 "site data and older browsers do that"
             )
@@ -106,6 +112,8 @@ async def _start_shared(url: str | None) -> Client:
     tab.port.start()
     try:
         await client.greet()
+    except DatabaseClosedError as error:
+        raise StorageUnavailableError(f"the shared worker could not be used: {error}") from error
     except BaseException as error:
         client.close(f"the shared worker could not be used: {error}")
         raise

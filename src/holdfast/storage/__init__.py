@@ -67,10 +67,17 @@ def choose_kind(storage: str) -> str:
     if in_browser and storage == "indexeddb":
         return "indexeddb"
     if in_browser and storage in ("auto", "opfs"):
-        from ..browser.page import is_shared_worker
+        from ..browser.page import is_own_shared_worker, is_shared_worker
 
-        # Files can be used synchronously in dedicated workers only.
-        return "indexeddb" if storage == "auto" and is_shared_worker() else "opfs"
+        if storage == "opfs" or not is_shared_worker():
+            return "opfs"
+        if is_own_shared_worker():
+            return "indexeddb"
+        raise StorageUnavailableError(
+            'storage="auto" is "opfs" in the pages of this site, which a shared worker cannot '
+            "reach: what it opened would be another database of the same name. Open it in a page, "
+            'or in a dedicated worker; or use storage="indexeddb" in this worker and in every page'
+        )
     if in_browser:
         raise StorageUnavailableError(
             'storage="file" is for CPython: in a browser a file would be gone with the page; '

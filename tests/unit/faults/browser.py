@@ -17,13 +17,12 @@ import contextlib
 import contextvars
 import random
 import re
-import sys
 from collections.abc import Callable, Coroutine, Iterator
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import apsw
+from simulated_javascript import JsBytes, JsException, JsProxy, over, promise
 from simulated_locks import LockQueues
 from simulated_opfs import Library, Process
 
@@ -31,38 +30,6 @@ from faults.disk import Disk
 from faults.scheduler import Queue, SeededLoop, current
 
 _SEGMENT = re.compile(r"^(holdfast:)tab\d+/")
-
-
-class JsException(Exception):
-    """As pyodide.ffi's."""
-
-    def __init__(self, name: str, message: str = "") -> None:
-        super().__init__(name, message)
-        self.name = name
-        self.message = message
-
-
-class JsProxy(list[Any]):
-    def to_py(self) -> list[Any]:
-        return list(self)
-
-
-class JsBytes(bytes):
-    def to_bytes(self, *_: Any) -> bytes:  # type: ignore[override]
-        return bytes(self)
-
-
-class JsFunction:
-    """What create_proxy gives."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
-
-    def destroy(self) -> None:
-        """Nothing is kept."""
 
 
 class SimulatedTab(Queue):
@@ -230,20 +197,15 @@ class Channel:
             self.browser.channels[self.name].remove(self)
 
 
-def promise(method: Callable[..., Any]) -> Callable[..., Any]:
-    """An async function of JavaScript: it goes on, whatever happens to who waits for it."""
-
-    def call(*arguments: Any) -> Any:
-        return asyncio.shield(asyncio.ensure_future(method(*arguments)))
-
-    return call
-
-
 class Host:
     """What globalThis.holdfastHost has, of the browser that is simulated now."""
 
     def __init__(self, browser: Browser) -> None:
         self.browser = browser
+        self._owners: dict[int, SimulatedTab] = {}
+
+    def vfs_functions(self) -> tuple[int, ...]:
+        return self.browser.library.functions
 
     @property
     def _tab(self) -> SimulatedTab:
@@ -259,13 +221,21 @@ class Host:
     def look(self, path: list[str]) -> list[str]:
         return path
 
+    def _folder(self, path: list[str]) -> str:
+        """What the names of its files begin with; none is a file itself."""
+        folder = "" if path[0] == "holdfast" else f"{path[0]}/"
+        for segment in path[1:]:
+            if re.fullmatch(r"tab\d+", segment):
+                continue
+            if folder + segment in self.browser.disk.content:
+                raise JsException("TypeMismatchError", f"{folder}{segment} is a file")
+            folder += f"{segment}/"
+        return folder
+
     @promise
     async def nameFiles(self, path: list[str], names: list[str]) -> JsProxy:
         tab = self._tab
-        folder = [segment for segment in path[1:] if not re.fullmatch(r"tab\d+", segment)]
-        names = ["/".join([*folder, name]) for name in names]
-        if path[0] != "holdfast":
-            names = [f"{path[0]}/{name}" for name in names]
+        names = [self._folder(path) + name for name in names]
         await tab.ask(lambda: [self.browser.disk.add(name) for name in names])
         numbers = self.browser.library.add(tab.process, names)
         for number, name in zip(numbers, names, strict=True):
@@ -343,7 +313,7 @@ class Host:
 
     @promise
     async def entriesOf(self, path: list[str]) -> list[str]:
-        folder = "" if path[0] == "holdfast" else f"{path[0]}/"
+        folder = self._folder(path)
         names = self.browser.disk.content
         return [
             name.removeprefix(folder)
@@ -353,13 +323,26 @@ class Host:
 
     @promise
     async def removeFiles(self, path: list[str], names: list[str]) -> bool:
-        folder = "" if path[0] == "holdfast" else f"{path[0]}/"
+        folder = self._folder(path)
         for name in names:
             if folder + name in self.browser.disk.content:
                 self.browser.disk.truncate(folder + name, 0)
                 self.browser.disk.flush(folder + name)
                 del self.browser.disk.content[folder + name]
         return True
+
+    @promise
+    async def list(self, path: Any, n: int) -> JsProxy:
+        content = self.browser.disk.content
+        return JsProxy(
+            [name, JsBytes(content[name][:n])]
+            for name in content
+            if content[name] and not name.startswith(f"{path[0]}-")
+        )
+
+    @promise
+    async def persist(self) -> bool:
+        return False
 
     @promise
     async def estimate(self) -> JsProxy:
@@ -376,10 +359,15 @@ class Host:
         self._owners[id] = tab
         tab.send(lambda: self.browser.ask_lock(request, if_available))
 
-    def release(self, id: int) -> None:
-        self._owners.pop(id).send(lambda: self.browser.release(id))
+    def refuse(self, id: int, error: str) -> None:
+        """The answer to a request that the browser does not take."""
+        tab = self._tab
+        tab.send(lambda: tab.do(self.browser.on_answer, id, False, error))
 
-    _owners: dict[int, SimulatedTab]
+    def release(self, id: int) -> None:
+        # Of what was refused there is nothing to give back.
+        if (tab := self._owners.pop(id, None)) is not None:
+            tab.send(lambda: self.browser.release(id))
 
     @promise
     async def heldLocks(self, prefix: str) -> list[str]:
@@ -414,60 +402,15 @@ CLOSED = (_Closed(Disk()), "")
 CLOSED[0].die()
 
 
-class _CurrentHost:
-    """`host()` may be kept by the package; which browser it means changes."""
-
-    host: Host
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.host, name)
-
-
-_current_host = _CurrentHost()
-_modules: dict[str, ModuleType] = {}
-
-
-def _pyodide() -> dict[str, ModuleType]:
-    if not _modules:
-        ffi, host, pyodide = (
-            ModuleType("pyodide.ffi"),
-            ModuleType("holdfast.browser.host"),
-            ModuleType("pyodide"),
-        )
-        ffi.JsException = JsException  # type: ignore[attr-defined]
-        ffi.create_proxy = JsFunction  # type: ignore[attr-defined]
-        ffi.to_js = lambda value: value  # type: ignore[attr-defined]
-        host.host = lambda: _current_host  # type: ignore[attr-defined]
-        host.vfs_functions = lambda: _current_host.host.browser.library.functions  # type: ignore[attr-defined]
-        _modules.update({"pyodide": pyodide, "pyodide.ffi": ffi, "holdfast.browser.host": host})
-        import holdfast.browser
-
-        with mock.patch.dict(sys.modules, _modules):
-            for name in ("channel", "turns", "files", "locks"):
-                _modules[f"holdfast.browser.{name}"] = __import__(
-                    f"holdfast.browser.{name}", fromlist=[name]
-                )
-                # What the package has not imported in Pyodide, CPython shall not find.
-                delattr(holdfast.browser, name)
-    return _modules
-
-
 @contextlib.contextmanager
 def simulated(browser: Browser) -> Iterator[None]:
     """The package finds itself in that browser."""
     from holdfast.storage import node, opfs, opfs_store
 
-    host = Host(browser)
-    host._owners = {}
-    _current_host.host = host
-    modules = _pyodide()
     browser.library.use()
     made: list[apsw.Connection] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(sys.modules, modules))
-        locks = modules["holdfast.browser.locks"]
-        locks._functions.cache_clear()  # type: ignore[attr-defined]
-        locks._waiting.clear()  # type: ignore[attr-defined]
+        stack.enter_context(over(Host(browser)))
         for module in (node, opfs, opfs_store):
             stack.enter_context(mock.patch.object(module, "load_extension", browser.library.load))
         stack.enter_context(mock.patch.dict(node._nodes, clear=True))
