@@ -62,6 +62,7 @@ class Readers:
         async with self._lent(database._bound()) as connection:
             # The snapshot is taken by the first read, so there must be one.
             connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
+            unpin = database._storage.pin()
             transaction = Transaction(database, connection, writable=False)
             transaction.leave = connection.close
             database._open_transactions.add(transaction)
@@ -77,6 +78,7 @@ class Readers:
                     transaction.end()
                     if connection.raw.in_transaction:
                         connection.run("ROLLBACK")
+                unpin()
 
     def forget_statements(self) -> None:
         """What is prepared was made of a schema that has changed."""

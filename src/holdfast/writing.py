@@ -146,7 +146,7 @@ class Writing:
                 statement = main.statement(statement.sql)
             result = main.execute(statement, params)
             touched = self._prepare()
-            main.raw.execute("COMMIT")
+            database._storage.commit_now(main)
             transaction.committed = True
             shared = database._committed(touched.keys())
         except BaseException as error:
@@ -191,7 +191,7 @@ class Writing:
     async def _commit(self) -> None:
         database, transaction = self._database, self._transaction
         if database._storage.commits_at_once:
-            database._main.raw.execute("COMMIT")
+            database._storage.commit_now(database._main)
             transaction.committed = True
             return
         # While it is made durable, nobody may add to it, and close() may not take it back.

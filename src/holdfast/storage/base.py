@@ -117,6 +117,10 @@ class Storage(ABC):
     def end_read(self) -> None:
         """Leave a read."""
 
+    def pin(self) -> Callable[[], None]:
+        """Keep the snapshot that a reader has just taken; gives what lets go of it."""
+        return _nothing
+
     def write_waits(self) -> bool:
         """Whether a write transaction cannot begin before the event loop has turned."""
         return False
@@ -130,9 +134,13 @@ class Storage(ABC):
         inside: as in `begin_read`.
         """
 
+    def commit_now(self, connection: Connection) -> None:
+        """COMMIT, where that is all there is to a commit (`commits_at_once`)."""
+        connection.raw.execute("COMMIT")
+
     async def commit(self, connection: Connection) -> None:
         """COMMIT; returns when it is durable. On an error it is still to be rolled back."""
-        connection.raw.execute("COMMIT")
+        self.commit_now(connection)
 
     async def settle(self, connection: Connection) -> None:
         """After a statement that needs no COMMIT: returns when it is durable."""
@@ -186,6 +194,10 @@ class Storage(ABC):
         raw.execute("PRAGMA recursive_triggers = ON")
         raw.execute("PRAGMA temp_store = MEMORY")
         raw.execute(f"PRAGMA synchronous = {self.synchronous.upper()}")
+
+
+def _nothing() -> None:
+    """There is nothing to do."""
 
 
 async def retry_while_busy(what: str, bound: Bound, attempt: Callable[[], Any]) -> Any:

@@ -26,11 +26,14 @@ from ..connection import Connection
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
+from .file_guard import FileGuard
 from .file_store import FileStore, database_path, was_removed
 from .history import History, Step
 from .wal_index import count_commits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..holds import TriggerHoldManager
 
 # The storages of this process that have a file open, by the file's identity.
@@ -50,6 +53,9 @@ class FileStorage(Storage):
         self._loop = asyncio.get_running_loop()
         # Device and inode: what the file is, whatever its names are.
         self._identity = (0, 0)
+        self._guard: FileGuard
+        # Of the write transaction that is open: for its commit.
+        self._begun = 0
         self._watched: apsw.Connection | None = None
         self._history = History(0)
         # When the transaction began: the commits until then, and what the connection had written.
@@ -63,7 +69,16 @@ class FileStorage(Storage):
         self._check_links()
 
         def attempt() -> Connection:
-            return self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+            guard = FileGuard.enter(self.path)
+            try:
+                guard.check_wal()
+                flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+                connection = self._connect(flags, guard.keep)
+            except BaseException:
+                guard.leave()
+                raise
+            self._guard = guard
+            return connection
 
         try:
             connection: Connection = await retry_while_busy(
@@ -111,15 +126,19 @@ class FileStorage(Storage):
                 )
 
     async def connect_reader(self, bound: Bound) -> Connection:
+        def attempt() -> Connection:
+            self._guard.check_wal()
+            return self._connect(apsw.SQLITE_OPEN_READWRITE)
+
         connection: Connection = await retry_while_busy(
-            f"reading {self.name!r}",
-            bound,
-            lambda: self._connect(apsw.SQLITE_OPEN_READWRITE),
+            f"reading {self.name!r}", bound, attempt
         )
         connection.raw.execute("PRAGMA query_only = ON")
         return connection
 
-    def _connect(self, flags: int) -> Connection:
+    def _connect(
+        self, flags: int, keep: Callable[[apsw.Connection], None] = lambda raw: None
+    ) -> Connection:
         raw = apsw.Connection(self.path, flags=flags)
         try:
             _check_there(raw)
@@ -132,6 +151,7 @@ class FileStorage(Storage):
             # From here on it is locked, and cannot be deleted any more.
             _check_there(raw)
             self.configure(raw)
+            keep(raw)
             return Connection(raw)
         except BaseException:
             raw.close(True)
@@ -145,9 +165,26 @@ class FileStorage(Storage):
 
         return FileTriggerHoldManager(self.path)
 
+    def disconnect(self, connection: Connection) -> None:
+        self._guard.part(connection.raw)
+
+    # -- access ----------------------------------------------------------------------------------
+
+    def begin_read_now(self, connection: Connection) -> bool:
+        self._guard.check_wal()
+        return True
+
+    async def begin_read(
+        self, connection: Connection, bound: Bound, *, inside: bool = False
+    ) -> None:
+        self._guard.check_wal()
+
+    def pin(self) -> Callable[[], None]:
+        return self._guard.pin()
+
     def begin_write_now(self, connection: Connection) -> bool:
         try:
-            connection.raw.execute("BEGIN IMMEDIATE")
+            self._begun = self._guard.begin_write(connection.raw)
         except apsw.BusyError:
             return False
         self._note_beginning(connection)
@@ -156,11 +193,10 @@ class FileStorage(Storage):
     async def begin_write(
         self, connection: Connection, bound: Bound, *, inside: bool = False
     ) -> None:
-        await retry_while_busy(
-            f"writing to {self.name!r}",
-            bound,
-            lambda: connection.run("BEGIN IMMEDIATE"),
-        )
+        def attempt() -> None:
+            self._begun = self._guard.begin_write(connection.raw)
+
+        await retry_while_busy(f"writing to {self.name!r}", bound, attempt)
         self._note_beginning(connection)
 
     def _note_beginning(self, connection: Connection) -> None:
@@ -174,6 +210,20 @@ class FileStorage(Storage):
         self._step = count, (count + 1) % 2**32
         self._history.add(self._step)
         return True
+
+    def commit_now(self, connection: Connection) -> None:
+        self._guard.commit(connection.raw, self._begun)
+
+    async def settle(self, connection: Connection) -> None:
+        self._guard.check_wal()
+
+    def end_write(self, connection: Connection) -> None:
+        self._guard.end_write()
+
+    def end_write_now(self) -> None:
+        self._guard.end_write()
+
+    # -- the others ------------------------------------------------------------------------------
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
         with _open_lock:

@@ -26,6 +26,7 @@ import apsw
 from ..bounds import Bound
 from ..errors import DatabaseBusyError, StorageUnavailableError
 from .base import retry_while_busy
+from .file_guard import FileGuard
 from .store import (
     HEADER,
     Scratch,
@@ -64,27 +65,51 @@ def was_removed(raw: apsw.Connection) -> bool:
 
 def names(folder: str | None) -> list[str]:
     """The databases of a folder, not of those in it."""
+    opened = _open_here()
     return sorted(
         entry.name if folder is None else os.path.join(folder, entry.name)
         for entry in os.scandir(folder or ".")
         if entry.is_file()
+        and not entry.name.endswith(_BESIDE)
         and not _SCRATCH.search(entry.name)
-        and holds_database(_begin(entry.path), _begin(entry.path + "-journal"))
+        and holds_database(_begin(entry.path, opened), _begin(entry.path + "-journal", opened))
     )
 
 
-def _begin(path: str) -> bytes:
-    # Never by Python's open(): closing that would take away the locks which SQLite has on the file
-    # in this process (sqlite.org/howtocorrupt.html, section 2.2).
+def _begin(path: str, opened: dict[tuple[int, int], int]) -> bytes:
+    # A file that this process has open is read by that descriptor, and no other: closing one takes
+    # away all locks that SQLite has on the file in this process (sqlite.org/howtocorrupt.html,
+    # section 2.2). Where the system does not tell what is open, SQLite itself opens it, which
+    # keeps at least its own locks on a database.
     try:
-        file = apsw.VFSFile("", path, [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
-    except apsw.CantOpenError:
+        stat = os.stat(path)
+        if not opened:
+            flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
+            file = apsw.VFSFile("", path, [flags, 0])
+            try:
+                return file.xRead(min(HEADER, file.xFileSize()), 0)
+            finally:
+                file.xClose()
+        if (descriptor := opened.get((stat.st_dev, stat.st_ino))) is not None:
+            return os.pread(descriptor, HEADER, 0)
+        with open(path, "rb", buffering=0) as plain:
+            return plain.read(HEADER)
+    except (OSError, apsw.CantOpenError):
         # Not there, or not to be read by us: no database of ours.
         return b""
-    try:
-        return file.xRead(min(HEADER, file.xFileSize()), 0)
-    finally:
-        file.xClose()
+
+
+def _open_here() -> dict[tuple[int, int], int]:
+    """A descriptor of each file that this process has open to read, by device and inode."""
+    found = {}
+    with suppress(FileNotFoundError):
+        for name in os.listdir("/proc/self/fd"):
+            # OSError: it is closed by now, as the list's own is, or cannot be read like a file.
+            with suppress(OSError):
+                os.pread(int(name), 0, 0)
+                stat = os.fstat(int(name))
+                found[stat.st_dev, stat.st_ino] = int(name)
+    return found
 
 
 class FileStore(Store):
@@ -137,8 +162,8 @@ class FileStore(Store):
     @asynccontextmanager
     async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        with self.explaining():
-            was_there = os.path.exists(self.path)
+        was_there = os.path.exists(self.path)
+        with self.explaining(), FileGuard.using(self.path):
             try:
                 raw = await self._claim(bound, flags, prepare)
             except (apsw.NotADBError, apsw.CorruptError):
@@ -158,23 +183,27 @@ class FileStore(Store):
         with self.explaining():
             if not os.path.exists(self.path):
                 return False
-            try:
-                raw = await self._claim(bound, apsw.SQLITE_OPEN_READWRITE, _only_the_file)
-            except (apsw.NotADBError, apsw.CorruptError):
-                await self._retry(bound, self._unlink_rubbish)
-            else:
-                try:
-                    if sys.platform == "win32":  # which removes no open file
-                        raw.close(True)
-                    # Whole without what is beside it, which would do harm beside a new database
-                    # of that name.
-                    self._unlink_beside()
-                    self._unlink()
-                finally:
-                    raw.close(True)
+            with FileGuard.using(self.path):
+                await self._delete(bound)
             # The holds of the dead go, and their folder with them.
             await self._holds.held()
         return True
+
+    async def _delete(self, bound: Bound) -> None:
+        try:
+            raw = await self._claim(bound, apsw.SQLITE_OPEN_READWRITE, _only_the_file)
+        except (apsw.NotADBError, apsw.CorruptError):
+            await self._retry(bound, self._unlink_rubbish)
+            return
+        try:
+            if sys.platform == "win32":  # which removes no open file
+                raw.close(True)
+            # Whole without what is beside it, which would do harm beside a new database of that
+            # name.
+            self._unlink_beside()
+            self._unlink()
+        finally:
+            raw.close(True)
 
     async def _claim(
         self, bound: Bound, flags: int, take: Callable[[apsw.Connection], None]

@@ -1,0 +1,363 @@
+"""Locks that another SQLite of this process cannot take away from a database file.
+
+SQLite's locks on a file are POSIX locks, which belong to the process: when anything in it closes
+the file (the `sqlite3` module, pandas, `open(path).read()`), the kernel drops all of them, and
+another SQLite of this process is never kept out by them (sqlite.org/howtocorrupt.html, section
+2.2). A lock of an *open file description* (F_OFD_SETLK, Linux) belongs to one descriptor, and
+conflicts with POSIX locks of the same process too. So each file that this process has open is
+opened once more here, with its -shm, and locked while any connection of holdfast uses it:
+
+    database   SHARED range       read    nobody is the last to close it, which would delete the WAL
+    database   WRITE_AT, ours     write   one process of holdfast writes at a time
+    -shm       the DMS byte       read    nobody takes the -shm for one that a crash has left
+    -shm       marks of readers   read    no checkpoint passes a snapshot that is being read
+
+SQLite's own write lock cannot be doubled, for its owner would be kept out as well. So before each
+commit it is looked for; one that was dropped is replaced, if nobody has written meanwhile.
+
+A descriptor here is closed when nothing of holdfast in this process has the file open, and not
+before: closing it would do what this prevents. Without such locks (other systems, file systems
+that have none) what remains is to notice that the WAL was removed or replaced.
+
+Offsets: sqlite.org/walformat.html, section 2.3, and "os.h" in SQLite's sources.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import apsw
+
+from ..errors import DatabaseBusyError, StorageUnavailableError
+
+logger = logging.getLogger("holdfast")
+
+# (offset, length)
+_Range = tuple[int, int]
+SHARED: _Range = (0x4000_0002, 510)
+# Behind all that SQLite locks in a database file.
+WRITE_AT: _Range = (0x4000_1000, 1)
+_SHM_WRITE: _Range = (120, 1)
+_SHM_READERS: tuple[_Range, ...] = tuple((at, 1) for at in range(123, 128))
+_SHM_DMS: _Range = (128, 1)
+# A number in the header of the wal-index that each commit of anybody raises.
+_CHANGE_AT, _CHANGE_SIZE = 8, 4
+
+# The thread that opens or closes a file here is alone in that.
+_lock = threading.RLock()
+
+
+class FileGuard:
+    """What this process holds of one file, for as long as anything of holdfast has it open."""
+
+    _all: ClassVar[dict[tuple[int, int], FileGuard]] = {}
+
+    def __init__(self, path: str, identity: tuple[int, int]) -> None:
+        self.path = path
+        self.identity = identity
+        # Everybody who keeps the descriptors from being closed; those of them with a WAL.
+        self._users = 0
+        self._keepers = 0
+        self._descriptors: list[int] = []
+        self._database: int | None = None
+        self._shm: int | None = None
+        self._wal: tuple[int, int] | None = None
+        self._writers = 0
+        # Marks of readers that are locked here, and for whom.
+        self._pinned: dict[_Range, set[object]] = {}
+
+    # -- entering and leaving --------------------------------------------------------------------
+
+    @classmethod
+    def enter(cls, path: str) -> FileGuard:
+        """The guard of a file, which is made if it is not there; left by `leave`."""
+        with _lock:
+            guard = cls._find(path)
+            guard._users += 1
+            return guard
+
+    @classmethod
+    def _find(cls, path: str) -> FileGuard:
+        found = _identity(path)
+        if found is not None and found in cls._all:
+            return cls._all[found]
+        if not _AVAILABLE:
+            return cls(path, found or (0, 0))
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            # SQLite says better what is wrong with it.
+            logger.debug("%r is not guarded: %s", path, error)
+            return cls(path, found or (0, 0))
+        stat = os.fstat(descriptor)
+        identity = (stat.st_dev, stat.st_ino)
+        guard = cls._all.setdefault(identity, cls(path, identity))
+        # A second one of the same file, which was renamed in between, is kept like the first.
+        guard._descriptors.append(descriptor)
+        guard._database = guard._descriptors[0]
+        return guard
+
+    @classmethod
+    @contextmanager
+    def using(cls, path: str) -> Generator[None]:
+        """A connection of holdfast's may be on the file in this block."""
+        guard = cls.enter(path)
+        try:
+            yield
+        finally:
+            guard.leave()
+
+    def leave(self) -> None:
+        """The connection that this was entered for is closed."""
+        with _lock:
+            self._users -= 1
+            if not self._users:
+                if self._all.get(self.identity) is self:
+                    del self._all[self.identity]
+                self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+        self._database = self._shm = None
+
+    def keep(self, raw: apsw.Connection) -> None:
+        """`raw` is open, with a WAL, and locked: so is the file from here on.
+
+        apsw.BusyError: it is another file by now.
+        """
+        with _lock:
+            if self._database is not None and _identity(self.path) != self.identity:
+                raise apsw.BusyError("the database was replaced meanwhile")
+            if not self._keepers:
+                # Its first read makes the files that a WAL needs.
+                raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+                self._wal = _identity(self.path + "-wal")
+                self._secure()
+            self._keepers += 1
+
+    def _secure(self) -> None:
+        if self._database is None:
+            return
+        try:
+            _set(self._database, _READ, SHARED)
+            # The -shm cannot be replaced any more.
+            self._shm = os.open(self.path + "-shm", os.O_RDWR | os.O_CLOEXEC)
+            self._descriptors.append(self._shm)
+            _set(self._shm, _READ, _SHM_DMS)
+        except OSError as error:
+            self._loosen()
+            self._database = None
+            if error.errno in _REFUSED:
+                raise apsw.BusyError("another program has the database for itself") from error
+            logger.warning(
+                "%r cannot be locked as a whole (%s): do not open it with another SQLite in this "
+                "process",
+                self.path,
+                error,
+            )
+
+    def _loosen(self) -> None:
+        for descriptor in self._descriptors:
+            _set(descriptor, _NONE, (0, 0))
+        self._pinned.clear()
+
+    def part(self, raw: apsw.Connection) -> None:
+        """Close `raw`, a keeper's last connection; then leave.
+
+        SQLite empties and removes the WAL with the last connection of all, for which it needs the
+        file alone.
+        """
+        with _lock:
+            self._keepers -= 1
+            if not self._keepers:
+                self._loosen()
+            if self.lost():
+                # What it would checkpoint is older than what others may have written since.
+                raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            raw.close(True)
+            if not self._keepers:
+                self._wal = None
+            self.leave()
+
+    # -- the WAL ---------------------------------------------------------------------------------
+
+    def lost(self) -> bool:
+        """Whether the WAL of the connections here is not that of the database any more."""
+        return self._wal is not None and _identity(self.path + "-wal") != self._wal
+
+    def check_wal(self) -> None:
+        """StorageUnavailableError: see `lost`."""
+        if self.lost():
+            raise StorageUnavailableError(
+                f"the WAL of {self.path!r} was removed or replaced by another program while it was "
+                "open here, so nothing can be committed to it; close the database everywhere in "
+                "this process and open it again"
+            )
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def begin_write(self, raw: apsw.Connection) -> int:
+        """BEGIN, alone among all processes of holdfast; gives what `commit` needs.
+
+        apsw.BusyError: somebody else is writing.
+        """
+        self.check_wal()
+        with _lock:
+            if not self._writers and self._database is not None:
+                try:
+                    _set(self._database, _WRITE, WRITE_AT)
+                except OSError as error:
+                    if error.errno not in _REFUSED:
+                        raise
+                    raise apsw.BusyError("another process is writing") from error
+            self._writers += 1
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self.end_write()
+            raise
+        return self._change()
+
+    def end_write(self) -> None:
+        """After COMMIT or ROLLBACK."""
+        with _lock:
+            self._writers -= 1
+            if not self._writers and self._database is not None:
+                _set(self._database, _NONE, WRITE_AT)
+
+    def commit(self, raw: apsw.Connection, begun: int) -> None:
+        """COMMIT. DatabaseBusyError, StorageUnavailableError: it would damage what others wrote.
+
+        begun: what `begin_write` gave. On an error it is still to be rolled back.
+        """
+        self.check_wal()
+        mended = raw.in_transaction and self._mend(begun)
+        try:
+            raw.execute("COMMIT")
+        finally:
+            if mended and self._shm is not None:
+                _set(self._shm, _NONE, _SHM_WRITE)
+        self.check_wal()
+
+    def _mend(self, begun: int) -> bool:
+        """See to it that SQLite's write lock is ours; whether it was dropped, and is replaced."""
+        if self._shm is None:
+            return False
+        mended = False
+        if _holder(self._shm, _SHM_WRITE) != os.getpid():
+            try:
+                _set(self._shm, _WRITE, _SHM_WRITE)
+            except OSError as error:
+                raise self._intruded() from error
+            mended = True
+        if self._change() != begun:
+            if mended:
+                _set(self._shm, _NONE, _SHM_WRITE)
+            raise self._intruded()
+        return mended
+
+    def _intruded(self) -> DatabaseBusyError:
+        return DatabaseBusyError(
+            f"another SQLite wrote to {self.path!r} inside of this transaction, because a program "
+            "in this process closed the file and thereby dropped its locks; the transaction is "
+            "rolled back. Try again, and write with one SQLite in a process"
+        )
+
+    def _change(self) -> int:
+        if self._shm is None:
+            return 0
+        return int.from_bytes(os.pread(self._shm, _CHANGE_SIZE, _CHANGE_AT), sys.byteorder)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def pin(self) -> Callable[[], None]:
+        """Keep the snapshots that are being read now; gives what lets go of them."""
+        pinned = object()
+        with _lock:
+            for mark in _SHM_READERS:
+                if mark in self._pinned or self._pin(mark):
+                    self._pinned.setdefault(mark, set()).add(pinned)
+        return lambda: self._unpin(pinned)
+
+    def _pin(self, mark: _Range) -> bool:
+        if self._shm is None or _holder(self._shm, mark) is None:
+            return False
+        try:
+            _set(self._shm, _READ, mark)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            # Another process is moving it, so no snapshot of ours depends on it.
+            return False
+        return True
+
+    def _unpin(self, pinned: object) -> None:
+        with _lock:
+            for mark, users in list(self._pinned.items()):
+                users.discard(pinned)
+                if not users and self._shm is not None:
+                    del self._pinned[mark]
+                    _set(self._shm, _NONE, mark)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+# -- the system's calls ---------------------------------------------------------------------------
+
+# What a lock that conflicts with another's is refused with.
+_REFUSED = frozenset({errno.EAGAIN, errno.EACCES})
+
+if sys.platform == "linux":
+    import fcntl
+
+    _AVAILABLE = True
+    _READ, _WRITE, _NONE = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
+    # struct flock: type, whence, start, length, process
+    _FLOCK = "@hhqqi0q"
+
+    def _set(descriptor: int, kind: int, where: _Range) -> None:
+        """OSError in _REFUSED: somebody has a lock that this one conflicts with."""
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, 0, *where, 0))
+
+    def _holder(descriptor: int, where: _Range) -> int | None:
+        """Whose lock would keep us from writing there: a process, or -1; None: nobody's."""
+        found = fcntl.fcntl(
+            descriptor, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, _WRITE, 0, *where, 0)
+        )
+        kind, _, _, _, process = struct.unpack(_FLOCK, found)
+        return None if kind == _NONE else process
+
+    def _forget() -> None:
+        """In a forked child: a lock would live on in its descriptors when the parent has died."""
+        global _lock
+        _lock = threading.RLock()
+        for guard in FileGuard._all.values():
+            guard._close_descriptors()
+        FileGuard._all.clear()
+
+    os.register_at_fork(after_in_child=_forget)
+else:
+    _AVAILABLE = False
+    _READ = _WRITE = _NONE = 0
+
+    def _set(descriptor: int, kind: int, where: _Range) -> None:
+        raise NotImplementedError("there are no such locks here")
+
+    def _holder(descriptor: int, where: _Range) -> int | None:
+        raise NotImplementedError("there are no such locks here")
