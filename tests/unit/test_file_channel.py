@@ -19,7 +19,9 @@ import holdfast
 from holdfast.storage.file_channel import FileChannel
 
 WRITER = """
-import asyncio, sys
+import asyncio, os, sys
+if len(sys.argv) > 2:
+    os.getpid = lambda: int(sys.argv[2])
 import holdfast
 
 async def main():
@@ -36,9 +38,9 @@ asyncio.run(main())
 class Writer:
     """Another process, which runs statements on the file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *process: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, path],
+            [sys.executable, "-c", WRITER, path, *process],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -95,6 +97,19 @@ async def test_a_commit_of_another_process_is_told_with_its_tables(path: str) ->
             change = await asyncio.wait_for(anext(changes), PATIENCE)
             assert await db.fetch_all("SELECT * FROM one") == []
             await db.execute("INSERT INTO one VALUES(1, 2)")
+        finally:
+            writer.end()
+
+
+async def test_processes_of_two_containers_may_have_the_same_number(path: str) -> None:
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        first = asyncio.ensure_future(anext(db.changes()))
+        await asyncio.sleep(0)
+        writer = Writer(path, str(os.getpid()))
+        try:
+            writer.run("INSERT INTO t VALUES(1)")
+            assert (await asyncio.wait_for(first, PATIENCE)).remote
         finally:
             writer.end()
 

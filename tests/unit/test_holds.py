@@ -256,12 +256,14 @@ async def test_the_folder_may_vanish_under_whoever_waits(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
 async def test_the_folder_may_vanish_where_it_was_just_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
+    """Here, and by filelock, which makes it too."""
     manager = FileTriggerHoldManager(tmp_path / "a.db")
     make = os.mkdir
-    found = [manager.folder]
+    found = [manager.folder] * times
 
     def mkdir(path: Path, *arguments: int) -> None:
         if path in found:
@@ -310,4 +312,8 @@ async def test_an_id_that_no_file_can_be_named_by(tmp_path: Path, wrong: str) ->
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     manager: Any = FileTriggerHoldManager(tmp_path / "missing" / "a.db")
     with pytest.raises(FileNotFoundError):
+        await asyncio.wait_for(manager.obtain_hold("one"), PATIENCE)
+    manager = FileTriggerHoldManager(tmp_path / "a.db")
+    manager.folder.write_text("a file of somebody else's")
+    with pytest.raises(FileExistsError):
         await asyncio.wait_for(manager.obtain_hold("one"), PATIENCE)

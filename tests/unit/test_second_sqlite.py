@@ -155,7 +155,9 @@ async def test_without_such_locks_nothing_is_acknowledged_that_is_lost(unguarded
         ):
             with pytest.raises(StorageUnavailableError, match=r"WAL.*removed.*open it again"):
                 await call
-        # Closing it does not bring back what is older than this.
+        with pytest.raises(StorageUnavailableError, match="WAL"):
+            async with db.write_transaction():
+                raise AssertionError("it began")
         assert another("UPDATE t SET x = 7") == ""
     assert await values() == [7]
 
@@ -164,9 +166,24 @@ async def test_a_wal_that_goes_inside_of_a_transaction_fails_it(unguarded: None)
     async with opened() as db:
         with pytest.raises(StorageUnavailableError, match="WAL"):
             async with db.write_transaction() as tx:
-                await tx.execute("INSERT INTO t VALUES(1)")
+                # So much that its commit would be followed by a checkpoint.
+                await tx.execute("INSERT INTO t VALUES(zeroblob(5000000))")
                 connect_and_close()
-    assert await values() == [0]
+                assert another("UPDATE t SET x = 7") == ""
+    assert await values() == [7]
+
+
+async def test_what_is_closed_without_its_wal_overwrites_nothing() -> None:
+    async with opened():
+        pass
+    async with holdfast.open("a.db") as db:
+        await db.execute("UPDATE t SET x = 5")
+        # As by a program that cleans up.
+        os.unlink("a.db-wal")
+        os.unlink("a.db-shm")
+        assert another("UPDATE t SET x = 7") == ""
+        assert another("PRAGMA wal_checkpoint(TRUNCATE)") == ""
+    assert await values() == [7]
 
 
 async def test_a_wal_that_goes_while_it_is_committed_is_not_acknowledged(
@@ -293,8 +310,8 @@ async def test_a_snapshot_stays() -> None:
             assert await tx.fetch_value("SELECT count(*) FROM t") == 1
             read_and_close()
             # Another process begins the WAL anew, if nothing keeps it from that.
-            for _ in range(3):
-                another("UPDATE big SET x = zeroblob(2999)", timeout=5)
+            for n in range(3):
+                another(f"UPDATE big SET x = zeroblob({n})", timeout=5)
                 another("PRAGMA wal_checkpoint(RESTART)")
             found = await tx.fetch_value("SELECT count(*) FROM big WHERE length(x) = 3000")
             assert found == 50

@@ -114,8 +114,11 @@ class FileTriggerHoldManager:
             try:
                 guard.acquire(timeout=GUARD_TIMEOUT, poll_interval=0.002)
                 break
-            except FileNotFoundError:
-                # The owner of the last hold removed the folder in between.
+            except (FileNotFoundError, FileExistsError):
+                # The owner of the last hold removed the folder in between. filelock makes it too,
+                # and FileExistsError is all that it says when it goes at that moment.
+                if os.path.lexists(self.folder) and not self.folder.is_dir():
+                    raise
                 continue
             except filelock.Timeout:
                 raise TimeoutError(

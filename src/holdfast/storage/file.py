@@ -6,9 +6,9 @@ the database's own look-out (`has_news`).
 
     on the channel, text   a JSON list
     -----------------------------------------------------------------------------------------
-    [process, tables, ddl, step]   a transaction was committed in the process with this number; the
-                                   names of its tables, whether the schema changed, and the
-                                   numbers of commits before and after it (see history.py)
+    [process, tables, ddl, step]   a transaction was committed in the process that calls itself
+                                   this; the names of its tables, whether the schema changed, and
+                                   the numbers of commits before and after it (see history.py)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import threading
+import uuid
 from typing import TYPE_CHECKING
 
 import apsw
@@ -26,7 +27,7 @@ from ..connection import Connection
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
-from .file_guard import FileGuard
+from .file_guard import Begun, FileGuard
 from .file_store import FileStore, database_path, was_removed
 from .history import History, Step
 from .wal_index import count_commits
@@ -35,6 +36,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..holds import TriggerHoldManager
+
+# This process among those that share a file. Numbers of processes are not unique among containers.
+_process = uuid.uuid4().hex
+
+
+def _rename() -> None:
+    global _process
+    _process = uuid.uuid4().hex
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_rename)
 
 # The storages of this process that have a file open, by the file's identity.
 _open: dict[tuple[int, int], list[FileStorage]] = {}
@@ -55,7 +68,7 @@ class FileStorage(Storage):
         self._identity = (0, 0)
         self._guard: FileGuard
         # Of the write transaction that is open: for its commit.
-        self._begun = 0
+        self._begun = Begun(None, 0)
         self._watched: apsw.Connection | None = None
         self._history = History(0)
         # When the transaction began: the commits until then, and what the connection had written.
@@ -130,9 +143,7 @@ class FileStorage(Storage):
             self._guard.check_wal()
             return self._connect(apsw.SQLITE_OPEN_READWRITE)
 
-        connection: Connection = await retry_while_busy(
-            f"reading {self.name!r}", bound, attempt
-        )
+        connection: Connection = await retry_while_busy(f"reading {self.name!r}", bound, attempt)
         connection.raw.execute("PRAGMA query_only = ON")
         return connection
 
@@ -200,7 +211,7 @@ class FileStorage(Storage):
         self._note_beginning(connection)
 
     def _note_beginning(self, connection: Connection) -> None:
-        self._began = count_commits(connection.raw), _pages_written(connection.raw)
+        self._began = self._begun.commits, _pages_written(connection.raw)
 
     def committed(self, connection: Connection) -> bool:
         count, written = self._began
@@ -237,12 +248,12 @@ class FileStorage(Storage):
                 with _open_lock:
                     _open[self._identity].remove(other)
         if self._channel is not None:
-            self._channel.post(json.dumps([os.getpid(), sorted(tables), ddl, self._step]))
+            self._channel.post(json.dumps([_process, sorted(tables), ddl, self._step]))
         self._step = None
 
     def _heard(self, text: str) -> None:
         process, tables, ddl, step = json.loads(text)
-        if process != os.getpid():
+        if process != _process:
             self._told(frozenset(tables), ddl, step)
 
     def _told(self, tables: frozenset[str], ddl: bool, step: Step | None) -> None:

@@ -31,12 +31,13 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import ClassVar
+from contextlib import contextmanager, suppress
+from typing import ClassVar, NamedTuple
 
 import apsw
 
 from ..errors import DatabaseBusyError, StorageUnavailableError
+from .wal_index import count_commits
 
 logger = logging.getLogger("holdfast")
 
@@ -48,8 +49,16 @@ WRITE_AT: _Range = (0x4000_1000, 1)
 _SHM_WRITE: _Range = (120, 1)
 _SHM_READERS: tuple[_Range, ...] = tuple((at, 1) for at in range(123, 128))
 _SHM_DMS: _Range = (128, 1)
-# A number in the header of the wal-index that each commit of anybody raises.
-_CHANGE_AT, _CHANGE_SIZE = 8, 4
+
+
+class Begun(NamedTuple):
+    """How things are while a write transaction is open."""
+
+    holder: int | None
+    """The process that has SQLite's lock, where that is told."""
+    commits: int
+    """Of anybody, until then."""
+
 
 # The thread that opens or closes a file here is alone in that.
 _lock = threading.RLock()
@@ -206,7 +215,7 @@ class FileGuard:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def begin_write(self, raw: apsw.Connection) -> int:
+    def begin_write(self, raw: apsw.Connection) -> Begun:
         """BEGIN, alone among all processes of holdfast; gives what `commit` needs.
 
         apsw.BusyError: somebody else is writing.
@@ -223,10 +232,12 @@ class FileGuard:
             self._writers += 1
         try:
             raw.execute("BEGIN IMMEDIATE")
+            return self._writing(raw)
         except BaseException:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
             self.end_write()
             raise
-        return self._change()
 
     def end_write(self) -> None:
         """After COMMIT or ROLLBACK."""
@@ -235,13 +246,13 @@ class FileGuard:
             if not self._writers and self._database is not None:
                 _set(self._database, _NONE, WRITE_AT)
 
-    def commit(self, raw: apsw.Connection, begun: int) -> None:
+    def commit(self, raw: apsw.Connection, begun: Begun) -> None:
         """COMMIT. DatabaseBusyError, StorageUnavailableError: it would damage what others wrote.
 
         begun: what `begin_write` gave. On an error it is still to be rolled back.
         """
         self.check_wal()
-        mended = raw.in_transaction and self._mend(begun)
+        mended = raw.in_transaction and self._mend(raw, begun)
         try:
             raw.execute("COMMIT")
         finally:
@@ -249,22 +260,19 @@ class FileGuard:
                 _set(self._shm, _NONE, _SHM_WRITE)
         self.check_wal()
 
-    def _mend(self, begun: int) -> bool:
+    def _mend(self, raw: apsw.Connection, begun: Begun) -> bool:
         """See to it that SQLite's write lock is ours; whether it was dropped, and is replaced."""
-        if self._shm is None:
-            return False
-        mended = False
-        if _holder(self._shm, _SHM_WRITE) != os.getpid():
-            try:
-                _set(self._shm, _WRITE, _SHM_WRITE)
-            except OSError as error:
-                raise self._intruded() from error
-            mended = True
-        if self._change() != begun:
-            if mended:
-                _set(self._shm, _NONE, _SHM_WRITE)
+        shm, now = self._shm, self._writing(raw)
+        dropped = shm is not None and now.holder is None
+        if shm is not None and dropped:
+            with suppress(OSError):  # another has it by now, who has written or is about to
+                _set(shm, _WRITE, _SHM_WRITE)
+                now = Begun(begun.holder, count_commits(raw))
+        if now != begun:
+            if shm is not None:
+                _set(shm, _NONE, _SHM_WRITE)
             raise self._intruded()
-        return mended
+        return dropped
 
     def _intruded(self) -> DatabaseBusyError:
         return DatabaseBusyError(
@@ -273,10 +281,9 @@ class FileGuard:
             "rolled back. Try again, and write with one SQLite in a process"
         )
 
-    def _change(self) -> int:
-        if self._shm is None:
-            return 0
-        return int.from_bytes(os.pread(self._shm, _CHANGE_SIZE, _CHANGE_AT), sys.byteorder)
+    def _writing(self, raw: apsw.Connection) -> Begun:
+        holder = None if self._shm is None else _holder(self._shm, _SHM_WRITE)
+        return Begun(holder, count_commits(raw))
 
     # -- reading ---------------------------------------------------------------------------------
 
