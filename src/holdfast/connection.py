@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import apsw
@@ -52,6 +53,8 @@ class Connection:
         self._take_changes = take_changes or HookedChanges(connection).take
         # Where the temporary triggers of this connection put their records.
         self.temporary_destinations: set[str] = set()
+        # What has to be done around a statement that changes the schema.
+        self.around_ddl: Callable[[str], AbstractContextManager[None]] = lambda _sql: nullcontext()
         self._columns: dict[Any, tuple[str, ...]] = {}
         self._unhooked: set[str] = set()
 
@@ -61,6 +64,8 @@ class Connection:
     def run(self, sql: str, params: Parameters = ()) -> list[tuple[Any, ...]]:
         """Straight to SQLite: several statements allowed, nothing checked."""
         return self.raw.execute(sql, params).fetchall()
+
+    run_sql = run
 
     def fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:
         """The rows, or the first one only."""
@@ -89,6 +94,12 @@ class Connection:
     def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """Run it to its end."""
         check_parameters(params)
+        if statement.ddl:
+            with self.around_ddl(statement.sql):
+                return self._execute(statement, params)
+        return self._execute(statement, params)
+
+    def _execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         before = self.raw.total_changes()
         for _ in self.raw.execute(statement.sql, params):
             pass
@@ -107,6 +118,12 @@ class Connection:
                     check_parameters(next(params for params in many if type(params) is kind))
         else:
             many = _checked(many)
+        if statement.ddl:
+            with self.around_ddl(statement.sql):
+                return self._execute_many(statement, many)
+        return self._execute_many(statement, many)
+
+    def _execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
         before = self.raw.total_changes()
         counted: list[int] | None = None
         if statement.fires_triggers:

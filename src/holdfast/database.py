@@ -29,6 +29,7 @@ from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement
 from .transactions import Transaction, is_inside, read_transactions, write_transactions
 from .triggers import TriggerManager
+from .triggers.mending import Mender
 from .writing import Writing, no_space
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Database:
         self._close_done: asyncio.Future[None] | None = None
         self._turn = storage.turn
         self._readers = Readers(self)
+        self._mender = Mender.of(connection)
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()

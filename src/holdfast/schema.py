@@ -34,7 +34,7 @@ from .sqltext import (
 )
 
 if TYPE_CHECKING:
-    from .transactions import Transaction
+    from .transactions import RunsSql, Transaction
 
 TYPES = ("TEXT", "INTEGER", "REAL")
 
@@ -362,7 +362,7 @@ class Schema:
         return steps + views
 
 
-def stored_tables(tx: Transaction) -> list[Table]:
+def stored_tables(tx: RunsSql) -> list[Table]:
     """The tables whose views the database has, whoever declared them."""
     rows = tx.run_sql(
         "SELECT name, sql FROM main.sqlite_master WHERE type = 'view' AND instr(sql, ?)", (_MARK,)

@@ -147,6 +147,11 @@ class Statements:
         """The schema changed."""
         self._known.clear()
 
+    @property
+    def has_ddl(self) -> bool:
+        """What `take_ddl` will say."""
+        return self._ddl
+
     def take_ddl(self) -> bool:
         """Whether anything was prepared, since this was last asked, that changes the schema."""
         ddl, self._ddl = self._ddl, False

@@ -8,9 +8,9 @@ import logging
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 
@@ -38,6 +38,12 @@ _numbers = itertools.count(1)
 Callback = Callable[[], Awaitable[None] | None]
 
 
+class RunsSql(Protocol):
+    """What holdfast's own statements run on: a transaction, or a connection inside of one."""
+
+    def run_sql(self, sql: str, params: Parameters = ()) -> list[tuple[Any, ...]]: ...
+
+
 class Transaction:
     """One open transaction; made by `write_transaction()` and `read_transaction()`.
 
@@ -62,6 +68,10 @@ class Transaction:
         self._savepoints = 0
         # Of the raw connection, once somebody asked for it.
         self._cursors: weakref.WeakSet[apsw.Cursor] | None = None
+        # Set by what opened it: called before each statement of the raw connection.
+        self.trace: apsw.ExecTracer | None = None
+        # Set by what opened it: a savepoint was undone.
+        self.on_undone: Callable[[], None] = lambda: None
 
     @property
     def id(self) -> str:
@@ -89,7 +99,18 @@ class Transaction:
                 return made
 
             raw.cursor_factory = cursor
+            raw.exec_trace = self.trace
         return raw
+
+    @property
+    def uses_raw(self) -> bool:
+        """Whether statements may have run that nothing here knows of."""
+        return self._cursors is not None
+
+    @property
+    def engine(self) -> Connection:
+        """For holdfast's own: the connection that it runs on."""
+        return self._live()
 
     async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
         """Run one statement. ValueError: several statements, or a write in a read transaction."""
@@ -139,6 +160,7 @@ class Transaction:
                 engine.run(f"ROLLBACK TO {name}; RELEASE {name}")
                 # What was prepared since may speak of tables that are gone again.
                 engine.statements.forget()
+                self.on_undone()
             await run_callbacks(reversed(undone))
             raise
         if self._open:
@@ -165,6 +187,8 @@ class Transaction:
         """Before COMMIT or ROLLBACK, which end a snapshot that no statement is using any more."""
         if self._cursors is not None:
             self._engine.raw.cursor_factory = apsw.Cursor
+            if self._engine.raw.exec_trace is self.trace:
+                self._engine.raw.exec_trace = None
             for cursor in self._cursors:
                 cursor.close(True)
             self._cursors = None
@@ -190,8 +214,10 @@ class Transaction:
     def _fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:
         engine = self._live()
         statement = self._statement(engine, sql)
-        rows = engine.fetch(sql, params, one)
-        if not statement.readonly:
+        if statement.readonly:
+            return engine.fetch(sql, params, one)
+        with engine.around_ddl(sql) if statement.ddl else nullcontext():
+            rows = engine.fetch(sql, params, one)
             engine.note_unhooked(statement)
         return rows
 

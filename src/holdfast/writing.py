@@ -59,9 +59,8 @@ class Writing:
     async def __aenter__(self) -> Transaction:
         database = self._database
         await self._enter()
-        transaction = Transaction(database, database._main, writable=True)
+        transaction = self._new_transaction()
         transaction.leave = self._leave
-        self._transaction = transaction
         self._outer = write_transactions.get()
         write_transactions.set((*self._outer, transaction))
         if not self._own:
@@ -89,6 +88,12 @@ class Writing:
                 database._main.run("ROLLBACK")
                 database._storage.end_write(database._main)
                 database._check_open()
+            try:
+                database._mender.begun()
+            except BaseException:
+                self._end_begun()
+                database._storage.end_write(database._main)
+                raise
             if waits:
                 # Others had their time; this is the beginning of ours.
                 database._last_yield = time.monotonic()
@@ -138,12 +143,14 @@ class Writing:
             if not database._storage.commits_at_once:
                 return await self.whole(lambda tx: tx.execute(statement.sql, params))
             await self._enter()
-        transaction = self._transaction = Transaction(database, main, writable=True)
+        transaction = self._new_transaction()
         touched: Touched = {}
         shared: frozenset[str] | None = None
         try:
             if waits:
                 statement = main.statement(statement.sql)
+            else:
+                database._mender.begun()
             result = main.execute(statement, params)
             touched = self._prepare()
             database._storage.commit_now(main)
@@ -181,6 +188,7 @@ class Writing:
     def _prepare(self) -> Touched:
         """The last that is written in a transaction; what all of it wrote."""
         database, main = self._database, self._database._main
+        database._mender.committing(ddl=main.statements.has_ddl, raw=self._transaction.uses_raw)
         touched = main.take_touched()
         if touched and database.triggers.before_commit(self._transaction, touched):
             # What that wrote went to tables that were written before.
@@ -220,16 +228,36 @@ class Writing:
 
     def _end(self) -> bool:
         """No more statements; what was not committed is rolled back; whether the schema changed."""
-        main, transaction = self._database._main, self._transaction
+        transaction = self._transaction
         transaction.end()
         if not transaction.committed:
-            if main.raw.in_transaction:
-                main.run("ROLLBACK")
-            main.take_touched()
+            return self._end_begun()
+        main = self._database._main
+        self._database._mender.committed()
         ddl = main.statements.take_ddl()
         if ddl:
             main.statements.forget()
         return ddl
+
+    def _end_begun(self) -> bool:
+        """Roll back what was begun; whether it changed the schema."""
+        main = self._database._main
+        if main.raw.in_transaction:
+            main.run("ROLLBACK")
+        main.take_touched()
+        ddl = main.statements.take_ddl()
+        if ddl:
+            main.statements.forget()
+            self._database._mender.forget()
+        return ddl
+
+    def _new_transaction(self) -> Transaction:
+        database = self._database
+        transaction = Transaction(database, database._main, writable=True)
+        transaction.trace = database._mender.trace
+        transaction.on_undone = database._mender.forget
+        self._transaction = transaction
+        return transaction
 
     def _explain(self, error: BaseException) -> None:
         if isinstance(error, apsw.FullError):

@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             isinstance(item, pytest.Function)
             and hasattr(item, "callspec")
             and item.callspec.params.get("place") == "across"
-            and item.callspec.params.get("db", "file") != "file"
+            and {"memory", "indexeddb"} & set(map(str, item.callspec.params.values()))
         )
     ]
 

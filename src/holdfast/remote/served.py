@@ -20,6 +20,7 @@ from ..database import Database
 from ..rows import ExecuteResult
 from ..transactions import Transaction
 from ..triggers import DiffContext, DiffTracker, DiffTrigger
+from ..triggers.registry import plain_record
 from ..triggers.tracker import DistantHandler
 from ..writing import CancelledLate
 from . import wire
@@ -384,7 +385,7 @@ class ServedDatabase:
         number = served.number = self.peer.export(served)
         # The client forgets it when it hears of that: until then it may still call it.
         trigger.when_gone = partial(self.peer.tell, client, "gone")
-        return number, wire.plain_record(trigger.record), trigger.temporary
+        return number, plain_record(trigger.record), trigger.temporary
 
     # -- life ------------------------------------------------------------------------------------
 

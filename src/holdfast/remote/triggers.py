@@ -16,7 +16,7 @@ from ..triggers.manager import BeforeCreate, TriggerManager, check_transaction
 from ..triggers.operations import DiffOperation, When
 from ..triggers.options import check_callable, check_destination, check_options, check_throttle
 from ..triggers.records import DiffRecord
-from ..triggers.registry import TrackedTrigger
+from ..triggers.registry import TrackedTrigger, parse_record
 from ..triggers.tracker import DiffTracker, Handler, OnError, _current
 from ..triggers.trigger import DiffTrigger
 from . import wire
@@ -268,7 +268,7 @@ class RemoteTrigger(DiffTrigger):
     def __init__(
         self, database: RemoteDatabase, number: int, record: Plain, temporary: bool
     ) -> None:
-        self.record = wire.read_record(record)
+        self.record = parse_record(record)
         self.temporary = temporary
         self._remote = database
         self._number = number

@@ -20,7 +20,7 @@ from ..schema import Column, Schema, Table
 from ..storage import StorageStatus
 from ..triggers.operations import DiffOperation
 from ..triggers.records import DiffRecord
-from ..triggers.registry import Record, TrackedTrigger
+from ..triggers.registry import TrackedTrigger
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -119,29 +119,6 @@ def read_diff(plain: Iterable[dict[str, Any]]) -> list[DiffRecord]:
         )
         for fields in plain
     ]
-
-
-def plain_record(record: Record) -> dict[str, Any]:
-    """What is known of a trigger; the time in ISO 8601."""
-    return {
-        "id": record.id,
-        "source": record.source,
-        "destination": record.destination,
-        "operations": [str(operation) for operation in record.operations],
-        "triggers": list(record.triggers),
-        "created_at": record.created_at.isoformat(),
-    }
-
-
-def read_record(plain: Mapping[str, Any]) -> Record:
-    return Record(
-        id=plain["id"],
-        source=plain["source"],
-        destination=plain["destination"],
-        operations=tuple(DiffOperation(operation) for operation in plain["operations"]),
-        triggers=tuple(plain["triggers"]),
-        created_at=datetime.fromisoformat(plain["created_at"]),
-    )
 
 
 def plain_tracked(tracked: TrackedTrigger) -> dict[str, Any]:

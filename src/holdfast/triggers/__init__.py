@@ -6,7 +6,8 @@ gone, the others sweep it.
 
     source.py     what a trigger can sit on        sql.py       the SQL of it
     options.py    what was asked for               setup.py     made, inside a transaction
-    registry.py   the records in ps_kv             manager.py   make, find, sweep, dispose
+    registry.py   what is known of each of them    manager.py   make, find, sweep, dispose
+    mending.py    schema changes beside them       destinations.py   which tables they fill
     inbox.py      a destination's one consumer     tracker.py   which calls a handler
     records.py    records as Python values         context.py   what a handler gets
 """

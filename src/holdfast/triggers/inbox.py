@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..announcements import Announcement
-from ..errors import SourceDroppedError, StorageUnavailableError
+from ..errors import HoldfastError, SourceDroppedError, StorageUnavailableError
 from ..sqltext import quote_name, quote_text
-from .trigger import OBJECTS, DiffTrigger
+from .registry import SOUND_AT, find_record, read_record, read_records
+from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
     from ..database import Database
@@ -50,9 +51,12 @@ class Inbox:
         self._expected = 1
         self._news = database._storage.event()
         self._stopped = asyncio.Event()
-        # Whether the source may be gone; and whether it was found to be.
+        # Whether the schema may have changed; the trigger as it was made for it, and at which.
         self._doubtful = True
-        self._sound = True
+        self.record = trigger.record
+        self._read_at = database._mender.sound_at
+        # Why there will be no more, once that was told.
+        self.ended: HoldfastError | None = None
         # Whether another connection made records since the last look.
         self._sure = False
         # What came before anybody listened is news as well.
@@ -106,27 +110,57 @@ class Inbox:
     async def look(self) -> Found:
         """What is in the destination, as committed.
 
-        SourceDroppedError: there is nothing, and there never will be. StorageUnavailableError: the
-        database is gone.
+        SourceDroppedError, InvalidWhenError: there is nothing, and there never will be; `ended`.
+        StorageUnavailableError: the database is gone.
         """
         if self._failure is not None:
             raise self._failure
         doubtful, self._doubtful = self._doubtful, False
         try:
             if doubtful:
-                objects = frozenset(
-                    (kind, name) for kind, name in await self._database.fetch_all(OBJECTS)
-                )
-                self._sound = self._trigger.is_sound(objects)
-                if ("table", self._trigger.destination) not in objects:
-                    raise self._dropped()
+                await self._look_at_schema()
             found = self._found((await self._database.fetch_all(self._find))[0])
         except BaseException:
             self._doubtful = self._doubtful or doubtful
             raise
-        if not self._sound and found.last is None:
-            raise self._dropped()
+        if found.last is None and (error := self.record.error()) is not None:
+            self._end(error)
         return found
+
+    async def _look_at_schema(self) -> None:
+        database, trigger = self._database, self._trigger
+        if not await self._is_mended():
+            # Another program changed the schema: beginning a transaction mends what it did.
+            async with database._own_transaction():
+                pass
+        self._read_at = database._mender.sound_at
+        find = find_record(self.record, temporary=trigger.temporary)
+        place = "temp" if trigger.temporary else "main"
+        there = await database.fetch_all(
+            f"SELECT 1 FROM {place}.sqlite_master WHERE type = 'table' AND name = ?",
+            (trigger.destination,),
+        )
+        records = read_records(await database.fetch_all(*find))
+        if records:
+            self.record = records[0]
+        if not (there and records):
+            self._end(self.record.error() or self._dropped())
+
+    async def _is_mended(self) -> bool:
+        """Whether the triggers were seen to since the schema changed last."""
+        ((marked, version),) = await self._database.fetch_all(
+            "SELECT (SELECT value FROM ps_kv WHERE key = ?), "
+            "(SELECT schema_version FROM pragma_schema_version)",
+            (SOUND_AT,),
+        )
+        if self._trigger.temporary:
+            sound_at = self._database._mender.sound_at
+            return sound_at is not None and sound_at.main == version
+        return bool(marked == version)
+
+    def _end(self, error: HoldfastError) -> NoReturn:
+        self.ended = error
+        raise error
 
     def take_sure(self) -> bool:
         """Whether there are records, so that they can be handled without a look before."""
@@ -135,6 +169,9 @@ class Inbox:
 
     def look_now(self, tx: Transaction) -> Found:
         """What is in the destination, as the transaction sees it."""
+        if self._database._mender.sound_at != self._read_at:
+            temporary = self._trigger.temporary
+            self.record = read_record(tx, self.record, temporary=temporary) or self.record
         return self._found(tx.run_sql(self._find)[0])
 
     def _found(self, row: Sequence[Any]) -> Found:

@@ -22,6 +22,7 @@ from ..errors import DatabaseClosedError
 from ..schema import next_tx_id
 from ..transactions import Transaction
 from .destinations import Destinations
+from .mending import INTERNAL
 from .operations import When
 from .options import (
     Options,
@@ -30,10 +31,9 @@ from .options import (
     check_options,
     check_throttle,
 )
-from .records import DiffRecord, fold_diff
+from .records import DiffRecord
 from .registry import READ, Record, TrackedTrigger, drop, read_records
 from .setup import find_source, make_trigger
-from .source import Source
 from .stream import stream
 from .tracker import DiffTracker, Handler, OnError
 from .trigger import DiffTrigger
@@ -47,9 +47,6 @@ logger = logging.getLogger("holdfast")
 # How often orphans are looked for while the database is open, in seconds. That a tab died is
 # mostly known at once; this finds what was missed.
 SWEEP_INTERVAL = 120.0
-
-# Tables that nobody can track.
-_INTERNAL = ("ps_kv", "ps_tx")
 
 BeforeCreate = Callable[[Transaction], Awaitable[None]]
 
@@ -103,8 +100,7 @@ class TriggerManager:
         options = check_options(
             source, when, columns, persist, self._persist_default, before_create, only_changed
         )
-        trigger, _ = await self._create(check_destination(destination), options, transaction)
-        return trigger
+        return await self._create(check_destination(destination), options, transaction)
 
     async def track_table_diff(
         self,
@@ -143,11 +139,10 @@ class TriggerManager:
             only_changed,
             max_backlog,
         )
-        trigger, found = await self._create(_own_destination(), options, transaction)
+        trigger = await self._create(_own_destination(), options, transaction)
         tracker = DiffTracker(
             self._database,
             trigger,
-            found.choose(options.columns),
             on_change,
             on_error,
             throttle,
@@ -178,7 +173,8 @@ class TriggerManager:
         Gives lists of `DiffRecord`, in order, none empty. Asking for the next one acknowledges
         the last. Ends when the database is closed.
         net: fold each list to one record per key, see `fold_diff`.
-        BacklogExceededError, SourceDroppedError: it ends; for the rest see `track_table_diff`.
+        BacklogExceededError, SourceDroppedError, InvalidWhenError: it ends, after what was
+        recorded before; for the rest see `track_table_diff`.
         """
         throttle = check_throttle(throttle)
         options = check_options(
@@ -191,24 +187,21 @@ class TriggerManager:
             only_changed,
             max_backlog,
         )
-        trigger, found = await self._create(_own_destination(), options, None)
-        async with aclosing(stream(self._database, trigger, throttle)) as batches:
+        trigger = await self._create(_own_destination(), options, None)
+        async with aclosing(stream(self._database, trigger, throttle, net)) as batches:
             async for records in batches:
-                if net:
-                    records = fold_diff(records, found.primary_key)
-                if records:
-                    yield records
+                yield records
 
     async def _create(
         self, destination: str, options: Options, transaction: Transaction | None
-    ) -> tuple[DiffTrigger, Source]:
+    ) -> DiffTrigger:
         database = self._database
         if transaction is not None:
             check_transaction(transaction, database)
         hold_id = f"{database._hold_prefix}{uuid.uuid4().hex}"
         if options.persist:
             self._releases[hold_id] = await self._holds.obtain_hold(hold_id)
-        made: tuple[DiffTrigger, Source] | None = None
+        made: DiffTrigger | None = None
         tx = transaction
         try:
             if transaction is None:
@@ -217,14 +210,14 @@ class TriggerManager:
             else:
                 async with transaction.savepoint():
                     made = await self._set_up(transaction, hold_id, destination, options)
-                transaction.on_rollback(made[0].finish)
+                transaction.on_rollback(made.finish)
         except GeneratorExit:
             raise  # ended with its event loop: nothing can be awaited any more
         except BaseException as error:
             try:
                 if made is not None and tx is not None and tx.committed:
                     # Cancelled between the commit and here: nobody else knows that it is there.
-                    await asyncio.shield(database._start(made[0].dispose()))
+                    await asyncio.shield(database._start(made.dispose()))
                 else:
                     await asyncio.shield(self._give_up(hold_id))
             except Exception as also:
@@ -234,8 +227,8 @@ class TriggerManager:
 
     async def _set_up(
         self, tx: Transaction, hold_id: str, destination: str, options: Options
-    ) -> tuple[DiffTrigger, Source]:
-        source = await find_source(tx, options, (*_INTERNAL, *self._destinations.seen_by(tx)))
+    ) -> DiffTrigger:
+        source = await find_source(tx, options, (*INTERNAL, *self._destinations.seen_by(tx)))
         operations = tuple(options.when)
         name = uuid.uuid4().hex
         record = Record(
@@ -245,17 +238,23 @@ class TriggerManager:
             operations=operations,
             triggers=tuple(f"holdfast_{name}_{operation.lower()}" for operation in operations),
             created_at=datetime.now(UTC),
+            when=options.when,
+            columns=options.columns,
+            only_changed=options.only_changed,
+            max_backlog=options.max_backlog,
+            recorded=(),
+            key=(),
         )
-        make_trigger(tx, record, source, options)
+        temporary = not options.persist
+        with self._database._mender.own():
+            record = make_trigger(tx.engine, record, source, temporary=temporary)
         self._destinations.forget()
-        trigger = DiffTrigger(
-            self._database, record, source, temporary=not options.persist, on_gone=self._give_up
-        )
+        trigger = DiffTrigger(self._database, record, temporary=temporary, on_gone=self._give_up)
         # From here on close() knows of it, whatever becomes of the transaction.
         self._live[hold_id] = trigger
         if trigger.temporary:
             self._destinations.temporary.add(destination)
-        return trigger, source
+        return trigger
 
     async def _give_up(self, hold_id: str) -> None:
         """A trigger is gone, or was never made."""
@@ -289,7 +288,8 @@ class TriggerManager:
                     continue
                 try:
                     async with tx.savepoint():
-                        drop(tx, record)
+                        with self._database._mender.own():
+                            drop(tx, record)
                 except DatabaseClosedError:
                     raise
                 except Exception:
@@ -328,8 +328,9 @@ class TriggerManager:
         try:
             if triggers:
                 async with self._database._own_transaction() as tx:
-                    for trigger in triggers:
-                        drop(tx, trigger.record, temporary=trigger.temporary)
+                    with self._database._mender.own():
+                        for trigger in triggers:
+                            drop(tx, trigger.record, temporary=trigger.temporary)
         except Exception:
             # Without their holds they are orphans, which the others sweep.
             logger.exception("the triggers of %r could not be dropped", self._database)

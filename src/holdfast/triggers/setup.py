@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import apsw
@@ -14,9 +15,10 @@ from .operations import DiffOperation, invalid_when, without_quoted
 from .options import Options
 from .registry import Record, write_record
 from .source import Source, resolve
-from .sql import destination_sql, trigger_sql
+from .sql import destination_sql, placed, trigger_sql
 
 if TYPE_CHECKING:
+    from ..connection import Connection
     from ..transactions import Transaction
 
 
@@ -29,48 +31,65 @@ async def find_source(tx: Transaction, options: Options, internal: Iterable[str]
     return resolve(tx, options.source, internal)
 
 
-def make_trigger(tx: Transaction, record: Record, source: Source, options: Options) -> None:
-    """Destination, triggers and, of a persisted one, its record.
+def make_trigger(engine: Connection, record: Record, source: Source, *, temporary: bool) -> Record:
+    """Destination, triggers and record, which is given back as it was written.
 
     DestinationInUseError, InvalidWhenError, ValueError; the caller undoes what was done.
     """
-    temporary = not options.persist
-    columns = source.choose(options.columns)
-    _check_free(tx, record.destination)
-    if options.persist:
-        _check_functions(tx, options)
-    broken = {operation for operation in record.operations if _compile(tx, source, operation)}
-    tx.run_sql(destination_sql(record.destination, temporary))
-    for name, operation in zip(record.triggers, record.operations, strict=True):
-        when = options.when[operation]
-        sql = trigger_sql(
+    source.choose(record.columns)
+    _check_free(engine, record.destination)
+    if not temporary:
+        _check_functions(engine, record)
+    engine.run(destination_sql(record.destination, temporary))
+    record = mount(engine, record, source, temporary=temporary)
+    write_record(engine, record, temporary=temporary)
+    return record
+
+
+def mount(engine: Connection, record: Record, source: Source, *, temporary: bool) -> Record:
+    """Make the SQLite triggers of a record on what its source is now; the record with that in it.
+
+    ValueError: a column is gone; InvalidWhenError; the caller undoes what was done.
+    """
+    texts = trigger_texts(record, source, temporary=temporary)
+    broken = {operation for operation in record.operations if compiled(engine, source, operation)}
+    for operation, text in zip(record.operations, texts, strict=True):
+        when = record.when[operation]
+        if when is None:
+            engine.run(placed(text, temporary))
+        else:
+            try:
+                engine.run(placed(text, temporary))
+                engine.run(source.trial(operation, when))
+            except apsw.Error as error:
+                raise invalid_when(operation, when, error) from error
+        # Where somebody else's trigger breaks the write already, nothing can be said of ours.
+        if operation not in broken and (why := compiled(engine, source, operation)) is not None:
+            raise why if when is None else invalid_when(operation, when, why) from why
+    return replace(record, recorded=source.choose(record.columns), key=source.primary_key)
+
+
+def trigger_texts(record: Record, source: Source, *, temporary: bool) -> list[str]:
+    """The SQLite triggers of a record as the database has them. ValueError: a column is gone."""
+    columns = source.choose(record.columns)
+    return [
+        trigger_sql(
             name,
             source,
             operation,
             destination=record.destination,
             temporary=temporary,
             columns=columns,
-            when=when,
-            only_changed=options.only_changed,
-            max_backlog=options.max_backlog,
+            when=record.when[operation],
+            only_changed=record.only_changed,
+            max_backlog=record.max_backlog,
         )
-        if when is None:
-            tx.run_sql(sql)
-            continue
-        try:
-            tx.run_sql(sql)
-            tx.run_sql(source.trial(operation, when))
-        except apsw.Error as error:
-            raise invalid_when(operation, when, error) from error
-        # Where somebody else's trigger breaks the write already, nothing can be said of ours.
-        if operation not in broken and (why := _compile(tx, source, operation)) is not None:
-            raise invalid_when(operation, when, why) from why
-    if options.persist:
-        write_record(tx, record)
+        for name, operation in zip(record.triggers, record.operations, strict=True)
+    ]
 
 
-def _check_free(tx: Transaction, destination: str) -> None:
-    taken = tx.run_sql(
+def _check_free(engine: Connection, destination: str) -> None:
+    taken = engine.run(
         "SELECT type, name FROM main.sqlite_master WHERE type <> 'trigger' "
         "AND name = :name COLLATE NOCASE UNION ALL "
         "SELECT type, name FROM temp.sqlite_master WHERE type <> 'trigger' "
@@ -86,22 +105,22 @@ def _check_free(tx: Transaction, destination: str) -> None:
         )
 
 
-def _compile(tx: Transaction, source: Source, operation: DiffOperation) -> apsw.Error | None:
+def compiled(engine: Connection, source: Source, operation: DiffOperation) -> apsw.Error | None:
     """Why a write of the source cannot be compiled, its triggers included."""
     try:
         # Not from the cache: a kept EXPLAIN does not notice that there are other triggers now.
-        tx.connection.execute(f"EXPLAIN {source.write(operation)}", can_cache=False).fetchall()
+        engine.raw.execute(f"EXPLAIN {source.write(operation)}", can_cache=False).fetchall()
     except apsw.Error as error:
         return error
     return None
 
 
-def _check_functions(tx: Transaction, options: Options) -> None:
+def _check_functions(engine: Connection, record: Record) -> None:
     """InvalidWhenError: a persisted trigger would need what only this connection has."""
     own = {
-        name for (name,) in tx.run_sql("SELECT name FROM pragma_function_list WHERE NOT builtin")
+        name for (name,) in engine.run("SELECT name FROM pragma_function_list WHERE NOT builtin")
     }
-    for operation, when in options.when.items():
+    for operation, when in record.when.items():
         if when is None:
             continue
         plain = without_quoted(when).lower()

@@ -17,7 +17,7 @@ from ..sqltext import fold, json_array, json_object, json_real, json_text, json_
 from .operations import DiffOperation
 
 if TYPE_CHECKING:
-    from ..transactions import Transaction
+    from ..transactions import RunsSql
 
 ROWS = {
     DiffOperation.INSERT: ("NEW",),
@@ -195,7 +195,7 @@ class TableColumn(NamedTuple):
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 
-def resolve(tx: Transaction, name: str, internal: Iterable[str] = ()) -> Source:
+def resolve(tx: RunsSql, name: str, internal: Iterable[str] = ()) -> Source:
     """The source of that name: a view, a table of the schema, or an ordinary table.
 
     internal: tables that are holdfast's own. UnknownSourceError says what there is.
@@ -254,7 +254,7 @@ def _view_source(table: Table) -> ViewSource:
     return ViewSource(table)
 
 
-def _existing(tx: Transaction, internal: Iterable[str]) -> str:
+def _existing(tx: RunsSql, internal: Iterable[str]) -> str:
     hidden = {fold(name) for name in internal}
     names = [
         name

@@ -12,6 +12,8 @@ from ..sqltext import quote_name, quote_text
 from .operations import DiffOperation
 from .source import Source
 
+_CREATE = "CREATE TRIGGER "
+
 # Milliseconds of UTC, as in 2026-11-23T15:24:00.123Z.
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 
@@ -42,7 +44,10 @@ def trigger_sql(
     only_changed: bool,
     max_backlog: int | None,
 ) -> str:
-    """One trigger. A table's name inside of it is found beside the trigger: main or temp."""
+    """One trigger, in the very form in which SQLite keeps it; `placed` is what makes it.
+
+    A table's name inside of it is found beside the trigger: main or temp.
+    """
     row = "OLD" if operation is DiffOperation.DELETE else "NEW"
     record = {
         "id": source.key(row),
@@ -71,7 +76,7 @@ def trigger_sql(
     # The sources of both live in main; only a temporary trigger has to say so.
     table = f"main.{quote_name(source.table)}" if temporary else quote_name(source.table)
     return (
-        f"CREATE TRIGGER {_place(temporary)}.{quote_name(name)} AFTER {operation} ON {table} "
+        f"{_CREATE}{quote_name(name)} AFTER {operation} ON {table} "
         + (f"WHEN {' AND '.join(conditions)} " if conditions else "")
         + f"BEGIN {'; '.join(steps)}; END"
     )
@@ -91,13 +96,17 @@ def _discard(destination: str, max_backlog: int) -> str:
     )
 
 
-def drop_sql(triggers: Sequence[str], destination: str, temporary: bool) -> list[str]:
-    """Statements that remove triggers and their destination, as far as they are there."""
-    place = _place(temporary)
-    return [
-        *(f"DROP TRIGGER IF EXISTS {place}.{quote_name(name)}" for name in triggers),
-        f"DROP TABLE IF EXISTS {place}.{quote_name(destination)}",
-    ]
+def placed(trigger: str, temporary: bool) -> str:
+    """The statement that makes a trigger of `trigger_sql`."""
+    return f"{_CREATE}{_place(temporary)}.{trigger[len(_CREATE) :]}"
+
+
+def drop_trigger_sql(name: str, temporary: bool) -> str:
+    return f"DROP TRIGGER IF EXISTS {_place(temporary)}.{quote_name(name)}"
+
+
+def drop_table_sql(destination: str, temporary: bool) -> str:
+    return f"DROP TABLE IF EXISTS {_place(temporary)}.{quote_name(destination)}"
 
 
 def _place(temporary: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BacklogExceededError, DatabaseClosedError
 from ..transactions import write_transactions
 from .inbox import Inbox
-from .records import COLUMNS, COLUMNS_AS_BYTES, DiffRecord, decode, read_diff
+from .records import COLUMNS, COLUMNS_AS_BYTES, DiffRecord, decode, fold_diff, read_diff
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 
 async def stream(
-    database: Database, trigger: DiffTrigger, throttle: float
+    database: Database, trigger: DiffTrigger, throttle: float, net: bool
 ) -> AsyncGenerator[list[DiffRecord]]:
-    """What `trigger` records, as it comes; disposes of it at the end."""
+    """What `trigger` records, as it comes; disposes of it at the end.
+
+    net: each batch is folded, see `fold_diff`; one that comes to nothing is not given.
+    """
     inbox = Inbox(database, trigger)
     not_before = 0.0
     try:
@@ -42,7 +45,11 @@ async def stream(
             except UnicodeDecodeError:
                 sql = f"SELECT {COLUMNS_AS_BYTES} {where}"
                 rows = decode(await database.fetch_all(sql, (found.last,)))
-            yield read_diff(rows, database._origin)
+            records = read_diff(rows, database._origin)
+            if net:
+                records = fold_diff(records, inbox.record.key)
+            if records:
+                yield records
             async with database.write_transaction() as tx:
                 inbox.acknowledge(tx, found.last)
             inbox.expect(found.last + 1)

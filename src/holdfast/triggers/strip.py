@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
-from .registry import PREFIX, READ, read_records
-from .sql import drop_sql
+from .registry import PREFIX, READ, SOUND_AT, read_records
+from .sql import drop_table_sql, drop_trigger_sql
 
 
 def strip(raw: apsw.Connection) -> None:
@@ -17,9 +17,11 @@ def strip(raw: apsw.Connection) -> None:
     with raw:
         if _has_columns(raw, "ps_kv", {"key", "value"}):
             for record in read_records(raw.execute(READ)):
-                for statement in drop_sql(record.triggers, record.destination, temporary=False):
-                    raw.execute(statement)
+                for name in record.triggers:
+                    raw.execute(drop_trigger_sql(name, temporary=False))
+                raw.execute(drop_table_sql(record.destination, temporary=False))
                 raw.execute("DELETE FROM ps_kv WHERE key = ?", (PREFIX + record.id,))
+            raw.execute("DELETE FROM ps_kv WHERE key = ?", (SOUND_AT,))
             if not _has_rows(raw, "ps_kv"):
                 raw.execute("DROP TABLE ps_kv")
         if (

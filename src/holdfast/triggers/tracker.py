@@ -15,7 +15,7 @@ import inspect
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ from ..errors import (
     BacklogExceededError,
     DatabaseClosedError,
     NestedTransactionError,
-    SourceDroppedError,
 )
 from .context import DiffContext
 from .inbox import Inbox
@@ -64,7 +63,6 @@ class DiffTracker:
         self,
         database: Database,
         trigger: DiffTrigger,
-        columns: Sequence[str],
         handler: Handler,
         on_error: OnError | None,
         throttle: float,
@@ -72,7 +70,6 @@ class DiffTracker:
     ) -> None:
         self._database = database
         self._trigger = trigger
-        self._columns = columns
         self._handler = handler
         self._on_error = on_error
         self._throttle = throttle
@@ -173,7 +170,7 @@ class DiffTracker:
                 ):
                     break
                 await self._report(error)
-                if isinstance(error, SourceDroppedError) or self._inbox.failed:
+                if error is self._inbox.ended or self._inbox.failed:
                     break
                 not_before = time.monotonic() + min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
                 self._failures += 1
@@ -221,7 +218,7 @@ class DiffTracker:
                     tx,
                     self.destination,
                     self._inbox.table,
-                    self._columns,
+                    self._inbox.record.recorded,
                     found.last,
                     self._reset,
                 )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from .operations import DiffOperation
 from .registry import Record, drop
-from .source import Source
 
 if TYPE_CHECKING:
     from ..database import Database
@@ -23,7 +22,6 @@ class DiffTrigger:
         self,
         database: Database,
         record: Record,
-        source: Source,
         *,
         temporary: bool,
         on_gone: Callable[[str], Awaitable[None]],
@@ -31,7 +29,6 @@ class DiffTrigger:
         self.record = record
         self.temporary = temporary
         self._database = database
-        self._source = source
         self._on_gone = on_gone
         self._gone = False
         # Set by whoever shows it elsewhere: called when it is dropped, or was never made.
@@ -79,14 +76,16 @@ class DiffTrigger:
         """
         if transaction is not None:
             if not self._gone:
-                drop(transaction, self.record, temporary=self.temporary)
+                with self._database._mender.own():
+                    drop(transaction, self.record, temporary=self.temporary)
                 transaction.on_commit(self.finish)
             return
         async with self._disposing:
             if self._gone:
                 return
             async with self._database._own_transaction() as tx:
-                drop(tx, self.record, temporary=self.temporary)
+                with self._database._mender.own():
+                    drop(tx, self.record, temporary=self.temporary)
             await self.finish()
 
     async def finish(self) -> None:
@@ -95,14 +94,6 @@ class DiffTrigger:
             self._gone = True
             await self._on_gone(self.id)
             self.when_gone()
-
-    def is_sound(self, names: frozenset[tuple[str, str]]) -> bool:
-        """Whether the database still has the source and its triggers, as `OBJECTS` tells."""
-        wanted = {("trigger", name) for name in self.record.triggers}
-        wanted.add(("table", self._source.table))
-        if self._source.view is not None:
-            wanted.add(("view", self._source.view))
-        return wanted <= names
 
     async def __aenter__(self) -> DiffTrigger:
         return self
@@ -114,9 +105,3 @@ class DiffTrigger:
         traceback: TracebackType | None,
     ) -> None:
         await self.dispose()
-
-
-# (type, name) of what the database has, for `DiffTrigger.is_sound`.
-OBJECTS = (
-    "SELECT type, name FROM main.sqlite_master UNION ALL SELECT type, name FROM temp.sqlite_master"
-)

@@ -149,7 +149,8 @@ async def leftovers(database: Database) -> list[str]:
     """What there is of triggers: in the schema, and in the registry."""
     rows = await database.fetch_all(
         "SELECT name FROM sqlite_master WHERE name LIKE '%diff%' OR name LIKE 'holdfast%' "
-        "UNION ALL SELECT name FROM temp.sqlite_master WHERE name <> 'sqlite_sequence' "
+        "UNION ALL SELECT name FROM temp.sqlite_master "
+        "WHERE name <> 'sqlite_sequence' AND name NOT LIKE '%ps_triggers%' "
         "UNION ALL SELECT key FROM ps_kv WHERE key LIKE 'holdfast:trigger:%'"
     )
     return [row[0] for row in rows]

@@ -148,7 +148,7 @@ async def test_a_replayed_diff_gives_the_table(
             await run(db, after)
             rows = await db.fetch_all(f"SELECT {COLUMNS} FROM d ORDER BY operation_id")
             records = read_diff(rows, db._origin)
-            primary_key = trigger._source.primary_key
+            primary_key = trigger.record.key
             names = trigger._source.columns
             async with db.write_transaction() as tx:
                 context = DiffContext(tx, "d", "d", names, len(rows), False)

@@ -674,7 +674,7 @@ async def test_one_that_cannot_be_dropped_does_not_keep_the_others(
         await tx.execute("CREATE VIEW d1 AS SELECT 1")
     assert [t.destination for t in await alive.triggers.sweep()] == ["d2"]
     assert "use DROP VIEW" in caplog.text
-    assert len(await leftovers(alive)) == 4, "it is all there still"
+    assert [name[:17] for name in await leftovers(alive)] == ["holdfast:trigger:"]
 
 
 # -- closing ---------------------------------------------------------------------------------------
@@ -736,5 +736,12 @@ async def test_a_record_is_as_documented(a: Database) -> None:
             "operations",
             "triggers",
             "created_at",
+            "when",
+            "columns",
+            "only_changed",
+            "max_backlog",
+            "recorded",
+            "key",
+            "ended",
         }
         assert fields["version"] == 1 and fields["operations"] == ["INSERT"]

@@ -133,8 +133,8 @@ async def test_b15_a_stopped_process_is_not_reclaimed(db: Database) -> None:
 MORTAL = """
 import asyncio, os, sys
 import holdfast
+from holdfast.connection import Connection
 from holdfast.holds import FileTriggerHoldManager
-from holdfast.transactions import Transaction
 from holdfast.triggers import manager, registry, trigger
 
 path, step, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -156,8 +156,8 @@ def mortal(owner, name, label, after=False):
 
 mortal(FileTriggerHoldManager, "_obtain", "before the hold")
 mortal(FileTriggerHoldManager, "_obtain", "after the hold", after=True)
-mortal(Transaction, "run_sql", "a statement")
-mortal(Transaction, "run_sql", "after a statement", after=True)
+mortal(Connection, "run", "a statement")
+mortal(Connection, "run", "after a statement", after=True)
 mortal(manager.TriggerManager, "before_commit", "a commit")
 mortal(trigger.DiffTrigger, "finish", "after the drop")
 mortal(FileTriggerHoldManager, "_release", "after the release", after=True)

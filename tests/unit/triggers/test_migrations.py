@@ -1,0 +1,436 @@
+"""Schema changes beside managed triggers succeed as if there were none, and break no write."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from across import inside
+from patience import LONGER, PATIENCE
+
+import holdfast
+from holdfast import (
+    Column,
+    Database,
+    DiffOperation,
+    DiffRecord,
+    InvalidWhenError,
+    Schema,
+    SourceDroppedError,
+    Table,
+)
+
+from .conftest import IN_BROWSER, SCHEMA, STORAGES, Open, Recorder, leftovers
+
+pytestmark = pytest.mark.everywhere
+
+
+class Follower:
+    """What `diffs` gives, and the error that it ends with."""
+
+    def __init__(self, database: Database, source: str, **options: Any) -> None:
+        self.records: list[DiffRecord] = []
+        self.error: Exception | None = None
+        self._changed = asyncio.Condition()
+        self._diffs = database.triggers.diffs(source, throttle=0, **options)
+        self.task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        try:
+            async for batch in self._diffs:
+                self.records += batch
+                await self._notify()
+        except Exception as error:
+            self.error = error
+        await self._notify()
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with self._changed, asyncio.timeout(PATIENCE):
+            await self._changed.wait_for(lambda: condition() or self.error)
+        if self.error is not None and not condition():
+            raise self.error
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+    async def ended(self) -> Exception:
+        await asyncio.wait_for(self.task, PATIENCE)
+        assert self.error is not None
+        return self.error
+
+
+@pytest.fixture(params=[*STORAGES, "two"])
+async def tabs(
+    request: pytest.FixtureRequest, connect: Open
+) -> AsyncIterator[tuple[Database, Database]]:
+    """(An old tab, which tracks, and a new one, which migrates); one connection may be both."""
+    if request.param == "two":
+        yield await connect(), await connect()
+        return
+    name = request.getfixturevalue("database_name")
+    if request.param == "indexeddb" and not IN_BROWSER:
+        request.getfixturevalue("origin")
+        name = "db.db"
+    async with holdfast.open(
+        name, schema=SCHEMA, storage=request.param, busy_timeout=LONGER
+    ) as database:
+        yield database, database
+
+
+MADE = "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)"
+
+
+async def follow(database: Database, source: str = "t", **options: Any) -> Follower:
+    """A follower whose trigger is there."""
+    count = len(await every_trigger(database))
+    follower = Follower(database, source, **options)
+    async with asyncio.timeout(PATIENCE):
+        while (  # noqa: ASYNC110
+            len(await every_trigger(database)) == count and not follower.task.done()
+        ):
+            await asyncio.sleep(0)
+    return follower
+
+
+async def every_trigger(database: Database) -> list[Any]:
+    rows = await database.fetch_all(
+        "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'holdfast%' UNION ALL "
+        "SELECT sql FROM temp.sqlite_master WHERE type = 'trigger' AND name LIKE 'holdfast%'"
+    )
+    return [row[0] for row in rows]
+
+
+OPTIONS = {
+    "all": {},
+    "columns": {"columns": ["a"]},
+    "only_changed": {"only_changed": True},
+    "when": {"when": {"UPDATE": "NEW.a IS NOT OLD.a", "INSERT": "NEW.a > 0"}},
+    "net": {"net": True},
+}
+
+
+@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
+@pytest.mark.parametrize("options", OPTIONS)
+async def test_a_column_that_is_not_needed_may_go(
+    tabs: tuple[Database, Database], options: str, persist: bool
+) -> None:
+    old, new = tabs
+    await old.execute(MADE)
+    await old.execute("INSERT INTO t VALUES (1, 1, 1)")
+    follower = await follow(old, persist=persist, **OPTIONS[options])
+    await new.execute("ALTER TABLE t DROP COLUMN b")
+    # A temporary trigger fires for its own connection's writes.
+    await old.execute("UPDATE t SET a = 2")
+    await follower.until(lambda: follower.records)
+    (record,) = follower.records
+    assert record.values == ({"a": 2} if options == "columns" else {"id": 1, "a": 2})
+    assert follower.error is None
+    await follower.stop()
+
+
+@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
+@pytest.mark.parametrize("only_changed", [True, False])
+async def test_an_added_column_is_recorded(
+    tabs: tuple[Database, Database], only_changed: bool, persist: bool
+) -> None:
+    old, new = tabs
+    await old.execute(MADE)
+    await old.execute("INSERT INTO t VALUES (1, 1, 1)")
+    follower = await follow(old, persist=persist, only_changed=only_changed)
+    await new.execute("ALTER TABLE t ADD COLUMN c")
+    await old.execute("UPDATE t SET c = 'new'")
+    await follower.until(lambda: follower.records)
+    assert follower.records[0].values == {"id": 1, "a": 1, "b": 1, "c": "new"}
+    assert follower.records[0].changed == ("c",)
+    await follower.stop()
+
+
+@pytest.mark.parametrize(
+    ("statements", "error", "says"),
+    [
+        (["ALTER TABLE t DROP COLUMN a"], SourceDroppedError, "no column 'a'"),
+        (["ALTER TABLE t RENAME COLUMN a TO z"], SourceDroppedError, "no column 'a'"),
+        (["ALTER TABLE t RENAME TO u"], SourceDroppedError, "no table or view 't'"),
+        (["DROP TABLE t"], SourceDroppedError, "no table or view 't'"),
+        (["DROP TABLE t", "CREATE VIEW t AS SELECT 1 AS a"], SourceDroppedError, "view"),
+        (["DROP TABLE looked_at"], InvalidWhenError, "looked_at"),
+        (["ALTER TABLE looked_at RENAME TO other"], InvalidWhenError, "looked_at"),
+        (["ALTER TABLE looked_at DROP COLUMN x"], InvalidWhenError, "no such column: x"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["one transaction", "several"])
+async def test_what_cannot_be_followed_ends_with_a_reason(
+    tabs: tuple[Database, Database],
+    recorder: Recorder,
+    statements: list[str],
+    error: type[Exception],
+    says: str,
+    persist: bool,
+    at_once: bool,
+) -> None:
+    old, new = tabs
+    await old.execute(MADE)
+    await old.execute("CREATE TABLE looked_at(x, y)")
+    await old.execute("INSERT INTO looked_at VALUES (1, 1)")
+    when = dict.fromkeys(DiffOperation, "EXISTS (SELECT x FROM looked_at)")
+    options: dict[str, Any] = {"columns": ["a"], "when": when, "persist": persist}
+    tracker = await old.triggers.track_table_diff(
+        "t", recorder, on_error=recorder.on_error, **options
+    )
+    follower = await follow(old, **options)
+    other = await old.triggers.create_diff_trigger("t", "d", persist=persist)
+    await old.execute("INSERT INTO t VALUES (1, 1, 1)")
+    if at_once:
+        async with new.write_transaction() as tx:
+            for statement in statements:
+                await tx.execute(statement)
+    else:
+        for statement in statements:
+            await new.execute(statement)
+    await recorder.until(lambda: recorder.errors)
+    assert [type(one) for one in (recorder.errors[0], await follower.ended())] == [error] * 2
+    assert says in str(recorder.errors[0]) and "holdfast_" not in str(recorder.errors[0])
+    # What was recorded before is delivered before.
+    assert recorder.seen == [("INSERT", "1")]
+    assert [record.id for record in follower.records] == ["1"]
+    # Nobody's write fails, and the others go on.
+    tables = {row[0] for row in await new.fetch_all("SELECT name FROM pragma_table_list")}
+    for database in {old, new}:
+        if "t" in tables and "VIEW" not in str(statements):
+            await database.execute("INSERT INTO t(b) VALUES (2)")
+    if error is InvalidWhenError:
+        assert await old.fetch_value("SELECT count(*) FROM d") >= 2
+    await other.dispose()
+    await tracker.stop()
+    assert await leftovers(old) == []
+
+
+async def test_a_table_may_be_made_anew_in_one_transaction(
+    tabs: tuple[Database, Database],
+) -> None:
+    """The procedure of SQLite's documentation for what ALTER TABLE cannot do."""
+    old, new = tabs
+    await old.execute(MADE)
+    await old.execute("INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
+    persist = True if old is not new else None
+    follower = await follow(old, persist=persist, only_changed=True)
+    async with new.write_transaction() as tx:
+        await tx.execute("CREATE TABLE made(id INTEGER PRIMARY KEY, a INTEGER NOT NULL, c)")
+        await tx.execute("INSERT INTO made SELECT id, a, b FROM t")
+        await tx.execute("DROP TABLE t")
+        await tx.execute("ALTER TABLE made RENAME TO t")
+        await tx.execute("UPDATE t SET c = 3 WHERE id = 1")
+    await follower.until(lambda: follower.records)
+    (record,) = follower.records
+    assert (record.operation, record.values) == ("UPDATE", {"id": 1, "a": 1, "c": 3})
+    async with new.write_transaction() as tx:
+        await tx.execute("ALTER TABLE t RENAME TO before")
+        await tx.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+        await tx.execute("INSERT INTO t SELECT id FROM before")
+        await tx.execute("DROP TABLE before")
+        await tx.execute("DELETE FROM t WHERE id = 1")
+    await follower.until(lambda: len(follower.records) > 3)
+    assert [record.operation for record in follower.records[1:]] == ["INSERT", "INSERT", "DELETE"]
+    await follower.stop()
+
+
+@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
+async def test_a_statement_that_fails_changes_nothing(
+    tabs: tuple[Database, Database], persist: bool
+) -> None:
+    old, new = tabs
+    await old.execute(MADE)
+    follower = await follow(old, persist=persist)
+    await old.execute("CREATE VIEW v AS SELECT a FROM t")
+    for statement in ("ALTER TABLE t DROP COLUMN a", "ALTER TABLE t DROP COLUMN nothing"):
+        with pytest.raises(apsw.SQLError) as alone:
+            await new.execute(statement)
+        async with new.write_transaction() as tx:
+            await tx.execute("INSERT INTO t(a) VALUES (1)")
+            with pytest.raises(apsw.SQLError) as inside_one:
+                await tx.execute(statement)
+            await old.fetch_all("SELECT 1") if old is not new else None
+            if old is new or persist:
+                await tx.execute("INSERT INTO t(a) VALUES (2)")
+        assert str(alone.value) == str(inside_one.value) and "holdfast_" not in str(alone.value)
+    await old.execute("INSERT INTO t(a) VALUES (3)")
+    expected = 5 if old is new or persist else 1
+    await follower.until(lambda: len(follower.records) >= expected)
+    assert len(follower.records) == expected
+    await follower.stop()
+
+
+async def test_a_rollback_brings_the_triggers_back(tabs: tuple[Database, Database]) -> None:
+    old, new = tabs
+    await old.execute(MADE)
+    follower = await follow(old)
+    for statement in ("ALTER TABLE t DROP COLUMN b", "DROP TABLE t"):
+        with pytest.raises(ZeroDivisionError):
+            async with new.write_transaction() as tx:
+                await tx.execute(statement)
+                raise ZeroDivisionError
+    # The same version of the schema stands for another one now.
+    async with new.write_transaction() as tx:
+        await tx.execute("ALTER TABLE t ADD COLUMN c DEFAULT 7")
+    await old.execute("INSERT INTO t(a) VALUES (1)")
+    await follower.until(lambda: follower.records)
+    assert follower.records[0].values == {"id": 1, "a": 1, "b": None, "c": 7}
+    await follower.stop()
+
+
+@pytest.mark.parametrize("how", ["execute_many", "fetch_all", "handler"])
+async def test_wherever_a_migration_runs(db: Database, recorder: Recorder, how: str) -> None:
+    await db.execute(MADE)
+    follower = await follow(db, columns=["id"])
+    statement = "ALTER TABLE t DROP COLUMN b"
+    if how == "execute_many":
+        await db.execute_many(statement, [()])
+    elif how == "fetch_all":
+        async with db.write_transaction() as tx:
+            await tx.fetch_all(statement)
+    else:
+
+        async def migrate(ctx: holdfast.DiffContext) -> None:
+            await ctx.transaction.execute(statement)
+            await recorder(ctx)
+
+        tracker = await db.triggers.track_table_diff("t", migrate, on_error=recorder.on_error)
+        await db.execute("INSERT INTO t(id) VALUES (1)")
+        await recorder.until_seen(1)
+        await tracker.stop()
+        assert recorder.errors == []
+    await db.execute("INSERT INTO t(id) VALUES (2)")
+    await follower.until(lambda: follower.records and follower.records[-1].id == "2")
+    await follower.stop()
+
+
+@pytest.mark.here
+@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
+async def test_on_the_raw_connection(db: Database, persist: bool) -> None:
+    await db.execute(MADE)
+    follower = await follow(db, persist=persist)
+    async with db.write_transaction() as tx:
+        raw = tx.connection
+        raw.execute("ALTER TABLE t DROP COLUMN b")
+        raw.execute("INSERT INTO t VALUES (1, 1)")
+        with pytest.raises(apsw.SQLError):
+            raw.execute("ALTER TABLE t DROP COLUMN nothing")
+        raw.execute("SAVEPOINT s; ALTER TABLE t ADD COLUMN z; ROLLBACK TO s; RELEASE s")
+        raw.execute("ALTER TABLE t ADD COLUMN c")
+        raw.execute("INSERT INTO t VALUES (2, 2, 2)")
+        assert raw.exec_trace is not None
+    assert inside(db)._main.raw.exec_trace is None
+    await db.execute("INSERT INTO t VALUES (3, 3, 3)")
+    await follower.until(lambda: len(follower.records) == 3)
+    assert [record.values for record in follower.records] == [
+        {"id": 1, "a": 1},
+        {"id": 2, "a": 2, "c": 2},
+        {"id": 3, "a": 3, "c": 3},
+    ]
+    await follower.stop()
+
+
+async def test_a_destination_that_goes_breaks_no_write(tabs: tuple[Database, Database]) -> None:
+    old, new = tabs
+    await old.execute(MADE)
+    for destination in ("d", "e"):
+        await old.triggers.create_diff_trigger("t", destination, persist=True)
+    await new.execute("DROP TABLE d")
+    await new.execute("ALTER TABLE e RENAME COLUMN value TO something")
+    for database in {old, new}:
+        await database.execute("INSERT INTO t(a) VALUES (1)")
+
+
+@pytest.mark.here
+@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
+async def test_another_program_migrates(connect: Open, file: Path, persist: bool) -> None:
+    """It cannot be helped: what SQLite's own ALTER TABLE refuses. The rest is mended."""
+    old, new = await connect(), await connect()
+    await old.execute(MADE)
+    await old.execute("CREATE TABLE looked_at(x)")
+    when = {"UPDATE": "NOT EXISTS (SELECT 1 FROM looked_at)", "INSERT": "TRUE"}
+    fragile = await follow(old, persist=persist, when=when)
+    follower = await follow(old, persist=persist, only_changed=True)
+    other = sqlite3.connect(file)
+    other.execute("ALTER TABLE t ADD COLUMN c")
+    other.execute("DROP TABLE looked_at")
+    other.commit()
+    other.close()
+    await new.execute("INSERT INTO t(id, c) VALUES (1, 1)")
+    await new.execute("UPDATE t SET c = 2")
+    await old.execute("UPDATE t SET c = 3")
+    await follower.until(lambda: follower.records and follower.records[-1].operation == "UPDATE")
+    assert (follower.records[-1].values or {})["c"] == 3
+    assert isinstance(await fragile.ended(), InvalidWhenError)
+    await follower.stop()
+
+
+@pytest.mark.here
+async def test_a_tab_that_only_listens_mends_too(connect: Open, file: Path) -> None:
+    """Nobody of holdfast's writes: the one that looks out finds it."""
+    old = await connect()
+    await old.execute(MADE)
+    follower = await follow(old)
+    other = sqlite3.connect(file)
+    other.execute("ALTER TABLE t RENAME TO u")
+    other.commit()
+    other.close()
+    assert isinstance(await follower.ended(), SourceDroppedError)
+    assert await every_trigger(old) == []
+
+
+async def test_one_look_is_enough_for_all(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one connection found to be sound the others take from it."""
+    a, b = await connect(), await connect()
+    await a.execute(MADE)
+    await a.triggers.create_diff_trigger("t", "d")
+    await b.execute("CREATE TABLE other(x)")
+    looked: list[int] = []
+    mender = type(inside(a)._mender)
+    are_sound = mender._are_sound
+
+    def counted(self: Any, kept: Any) -> bool:
+        looked.append(len(kept))
+        return are_sound(self, kept)
+
+    monkeypatch.setattr(mender, "_are_sound", counted)
+    for database in (a, b, a):
+        await database.execute("INSERT INTO t(a) VALUES (1)")
+    assert not any(looked)
+    await a.execute("CREATE TABLE another(x)")
+    assert any(looked)
+
+
+async def test_a_wider_schema_is_recorded(database_name: str) -> None:
+    lists = Table("lists", [Column.text("name")])
+    wider = Table("lists", [Column.text("name"), Column.integer("n")])
+    async with holdfast.open(database_name, schema=Schema([lists]), busy_timeout=LONGER) as old:
+        follower = await follow(old, "lists", persist=True, only_changed=True)
+        extracted: list[dict[str, Any]] = []
+        ready = asyncio.Event()
+
+        async def extract(ctx: holdfast.DiffContext) -> None:
+            extracted.extend(map(dict, await ctx.with_extracted_diff("SELECT * FROM DIFF")))
+            ready.set()
+
+        await old.triggers.track_table_diff("lists", extract, when={"UPDATE": "TRUE"})
+        async with holdfast.open(database_name, schema=Schema([wider]), busy_timeout=LONGER) as new:
+            await new.execute("INSERT INTO lists VALUES ('1', 'one', 1)")
+            await new.execute("UPDATE lists SET n = 2")
+            await follower.until(lambda: len(follower.records) == 2)
+            assert follower.records[1].values == {"name": "one", "n": 2}
+            await asyncio.wait_for(ready.wait(), PATIENCE)
+            assert extracted[0]["n"] == 2
+        await follower.stop()
