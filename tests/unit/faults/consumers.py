@@ -181,8 +181,8 @@ def expected(log: list[Entry], name: str) -> list[str]:
     due = []
     for entry in log[log.index(birth) + 1 :]:
         if entry.source == birth.source:
-            # Not temporary ones: where another connection drops the table, they may outlive it.
-            if entry.what == "drop" and entry.source == "spare" and not temporary:
+            # Not temporary ones: another connection may drop it, and make it again, unseen.
+            if entry.what == "drop" and not temporary:
                 break
             # A temporary trigger fires for what its own connection writes.
             if entry.what == "change" and not (temporary and entry.writer != birth.writer):

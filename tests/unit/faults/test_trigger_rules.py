@@ -14,7 +14,16 @@ from faults.apart import finds_out
 from faults.trigger_schedule import TriggerSchedule
 from holdfast import database, statements
 from holdfast.holds import NavigatorTriggerHoldManager
-from holdfast.triggers import destinations, inbox, manager, registry, stream, tracker, trigger
+from holdfast.triggers import (
+    destinations,
+    inbox,
+    manager,
+    mending,
+    registry,
+    stream,
+    tracker,
+    trigger,
+)
 
 # How many schedules are searched, in each handle mode.
 SEEDS = 10
@@ -139,7 +148,7 @@ def all_acknowledged() -> Patch:
 def acknowledged_before() -> Patch:
     """`diffs` acknowledges what it has not given yet."""
 
-    async def at_once(database: Any, trigger: Any, throttle: float) -> Any:
+    async def at_once(database: Any, trigger: Any, throttle: float, net: bool) -> Any:
         box = inbox.Inbox(database, trigger)
         try:
             while await box.wait(0.0) and not database.closed:
@@ -198,7 +207,36 @@ def readers_for_temporary_tables() -> Patch:
 
 
 def drops_unnoticed() -> Patch:
-    return mock.patch.object(trigger.DiffTrigger, "is_sound", return_value=True)
+    return mock.patch.object(registry.Record, "error", return_value=None)
+
+
+def altered_in_place() -> Patch:
+    """ALTER TABLE meets the managed triggers."""
+
+    @contextlib.contextmanager
+    def around(self: Any, sql: str) -> Iterator[None]:
+        yield
+        self.mend(final=False)
+
+    return mock.patch.object(mending.Mender, "around", around)
+
+
+def left_out() -> Patch:
+    """What ALTER TABLE was to meet no more is not made anew."""
+
+    def remount(self: Any, one: Any, final: bool) -> None:
+        """It stays away."""
+
+    return mock.patch.object(mending.Mender, "_remount", remount)
+
+
+def mended_before_its_time() -> Patch:
+    """A trigger ends though its source is there again when the transaction ends."""
+
+    def change(mend: Any) -> Any:
+        return lambda self, *, final: mend(self, final=True)
+
+    return replaced(mending.Mender, "mend", change)
 
 
 def two_at_a_time() -> Patch:
@@ -214,7 +252,7 @@ def two_at_a_time() -> Patch:
                             tx,
                             self.destination,
                             self._inbox.table,
-                            self._columns,
+                            self._inbox.record.recorded,
                             found.last,
                             self._reset,
                         )
@@ -241,6 +279,9 @@ RULES = [
     late_stamps,
     readers_for_temporary_tables,
     drops_unnoticed,
+    altered_in_place,
+    left_out,
+    mended_before_its_time,
     two_at_a_time,
 ]
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+import apsw
+import pytest
 from simulated_opfs import Library
 
 import holdfast
@@ -385,8 +387,8 @@ class TriggerSchedule(Schedule):
             target = target or found
             # Up to where it was when this began, others may go on writing.
             log = [entry for entry in found.log if entry.seq <= target.log[-1].seq]
-            # A table that was dropped takes its triggers with it, so that has to be told.
-            over = consumer.source == "spare" and was_dropped(log, consumer.name)
+            # What tracks a source that was dropped ends, so that has to be told.
+            over = was_dropped(log, consumer.name)
             if consumer.ended or (_has_all(consumer, found, log) and not over):
                 break
             if over and consumer.kind == "temporary":
@@ -396,7 +398,7 @@ class TriggerSchedule(Schedule):
         else:
             raise AssertionError(f"{consumer.name} was never given all, nor told of its end")
         check(consumer.name, found, None)
-        if consumer.ended and consumer.source == "spare" and consumer.kind != "temporary":
+        if consumer.ended and consumer.source != "items" and consumer.kind != "temporary":
             # Its last words were delivered first.
             assert _has_all(consumer, found, found.log), f"{consumer.name} missed its last words"
         self._check_errors(consumer, found)
@@ -442,18 +444,32 @@ class TriggerSchedule(Schedule):
     async def _change_schema(self, tab: SimulatedTab, database: Database) -> None:
         async with database.write_transaction() as tx:
             if self.choose.random() < 0.5:
-                if await _is_there(tx, "spare"):
-                    await tx.execute("DROP TABLE spare")
-                    await _enter(tx, database, "drop", "spare", "")
+                if not await _is_there(tx, "spare"):
+                    await tx.execute(MADE)
+                elif self.choose.random() < 0.5:
+                    await self._alter(tx)
                 else:
-                    await tx.execute(MADE)
-                if self.choose.random() < 0.3:
-                    await tx.execute(MADE)
+                    await tx.execute("DROP TABLE spare")
+                    if self.choose.random() < 0.3:
+                        # By the end of the transaction it is there.
+                        await tx.execute(MADE)
+                    else:
+                        await _enter(tx, database, "drop", "spare", "")
             elif await _is_there(tx, "lists"):
                 await WITHOUT_LISTS.apply(tx)
                 await _enter(tx, database, "drop", "lists", "")
             else:
                 await SCHEMA.apply(tx)
+
+    async def _alter(self, tx: Transaction) -> None:
+        """Give a table one column more, or take it away, and make sure of both."""
+        columns = "SELECT count(*) FROM pragma_table_info('spare') WHERE name = 'more'"
+        if await tx.fetch_value(columns):
+            await tx.execute("ALTER TABLE spare DROP COLUMN more")
+        else:
+            await tx.execute("ALTER TABLE spare ADD COLUMN more DEFAULT 'more'")
+            with pytest.raises(apsw.SQLError, match="no such column"):
+                await tx.execute("ALTER TABLE spare DROP COLUMN none")
 
     async def _cancelled(self, tab: SimulatedTab, database: Database, mine: list[Consumer]) -> None:
         action = self.choose.choice((self._write, self._create, self._create, self._end))

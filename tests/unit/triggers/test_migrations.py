@@ -110,12 +110,11 @@ async def every_trigger(database: Database) -> list[Any]:
     return [row[0] for row in rows]
 
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "all": {},
     "columns": {"columns": ["a"]},
     "only_changed": {"only_changed": True},
     "when": {"when": {"UPDATE": "NEW.a IS NOT OLD.a", "INSERT": "NEW.a > 0"}},
-    "net": {"net": True},
 }
 
 
@@ -169,8 +168,11 @@ async def test_an_added_column_is_recorded(
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-@pytest.mark.parametrize("persist", [True, False], ids=["persisted", "temporary"])
-@pytest.mark.parametrize("at_once", [True, False], ids=["one transaction", "several"])
+@pytest.mark.parametrize(
+    ("persist", "at_once"),
+    [(True, True), (True, False), (False, True)],
+    ids=["persisted, one transaction", "persisted, several", "temporary"],
+)
 async def test_what_cannot_be_followed_ends_with_a_reason(
     tabs: tuple[Database, Database],
     recorder: Recorder,
