@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from . import interrupts
 from .rows import ExecuteResult, Parameters, Row
 from .statements import Statement, Statements
 
@@ -57,6 +58,7 @@ class Connection:
         self.around_ddl: Callable[[str], AbstractContextManager[None]] = lambda _sql: nullcontext()
         self._columns: dict[Any, tuple[str, ...]] = {}
         self._unhooked: set[str] = set()
+        interrupts.watch(connection)
 
     def statement(self, sql: str) -> Statement:
         return self.statements.get(sql)

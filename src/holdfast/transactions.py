@@ -207,7 +207,8 @@ class Transaction:
         if not self._engine.raw.in_transaction:
             raise DatabaseClosedError(
                 "the transaction was ended by SQLite: an error rolled back all of it (OR ROLLBACK, "
-                "RAISE(ROLLBACK), no space), or the raw connection ran a COMMIT or ROLLBACK"
+                "RAISE(ROLLBACK), no space, a write that was cancelled while it ran), or the raw "
+                "connection ran a COMMIT or ROLLBACK"
             )
         return self._engine
 

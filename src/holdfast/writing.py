@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from . import interrupts
 from .bounds import Bound
 from .connection import Touched
 from .errors import QuotaExceededError
@@ -194,6 +195,7 @@ class Writing:
             # What that wrote went to tables that were written before.
             main.take_touched()
         self._transaction.close_cursors()
+        interrupts.before_commit()
         return touched
 
     async def _commit(self) -> None:

@@ -7,6 +7,7 @@ import { wheelUrl } from "./tab.mjs";
  */
 export async function openPage(context, name, more = {}) {
   const page = await context.newPage();
+  page.on("console", (message) => process.env.HOLDFAST_CONSOLE && console.log(`[page] ${message.text()}`));
   page.on("pageerror", (error) => console.log(`[page] ${error}`));
   await page.goto(`${process.env.HOLDFAST_ORIGIN}/e2e/javascript.html`);
   await page.evaluate(

@@ -129,7 +129,7 @@ len(await db.triggers.tracked())`);
       const file = await db.export();
       const seen = [];
       const onProgress = (done) => seen.push(done);
-      await holdfast.importDatabase("copy.db", new Blob([file]), { ...options, onProgress });
+      await holdfast.importDatabase("copy.db", new Blob([file]), { onProgress });
       const names = await holdfast.databases();
       const busy = await failure(() => holdfast.importDatabase("both.db", file));
       const gone = await holdfast.deleteDatabase("copy.db");

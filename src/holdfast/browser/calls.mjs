@@ -1,6 +1,6 @@
 // What is asked of a database: with a signal, and told at once where it would wait for itself.
 // Part of holdfast.mjs.
-import { named } from "./peer.mjs";
+import { named } from "./errors.mjs";
 
 // -- inside of a transaction ----------------------------------------------------------------------
 //
@@ -78,6 +78,19 @@ export function checked(signal) {
   return signal;
 }
 
+/** A signal that is aborted when one of the two is; each may be missing. */
+export function either(one, other) {
+  if (!one || !other) return one ?? other;
+  checked(one);
+  const controller = new AbortController();
+  for (const signal of [one, other]) {
+    if (signal.aborted) controller.abort(signal.reason);
+    const abort = () => controller.abort(signal.reason);
+    signal.addEventListener("abort", abort, { signal: controller.signal });
+  }
+  return controller.signal;
+}
+
 /**
  * Call a method of the other end; its value.
  *
@@ -88,11 +101,12 @@ export function checked(signal) {
  *   writes: true         when it is answered; if it came too late, the value is given as ever
  *
  * after: so many seconds after which it is cancelled, and `late` gives the error; null: never.
+ * site: see Peer.request.
  */
 export async function ask(peer, target, method, args, options = {}) {
   const { undo, writes = false, after = null, late } = options;
   const signal = checked(options.signal);
-  const request = peer.request(target, method, args);
+  const request = peer.request(target, method, args, options.site);
   if (!signal && after === null) return request.answer;
   const whole = writes || undo !== undefined;
   const aborted = Promise.withResolvers();

@@ -11,7 +11,8 @@
 //                 the moment
 //
 // If a worker dies, what was open in it fails, and the next that is opened starts another.
-import { Peer, died, named, notStarted, refused } from "./peer.mjs";
+import { died, named, notStarted, refused } from "./errors.mjs";
+import { Peer } from "./peer.mjs";
 import { SharedTab } from "./shared.mjs";
 
 // The name that makes holdfast.mjs the worker: see worker.mjs.

@@ -9,33 +9,44 @@ import "./host.js";
 import "./worker.mjs";
 import { Block, Calls, ask, checked } from "./calls.mjs";
 import { engine } from "./engines.mjs";
-import { HoldfastError } from "./peer.mjs";
+import { HoldfastError, callSite } from "./errors.mjs";
+import { WORKER_OPTIONS, checkOptions, checkValue, kindOf } from "./options.mjs";
 import { Stream } from "./streams.mjs";
 import { Statements, Transaction, end } from "./transactions.mjs";
 import { Triggers } from "./triggers.mjs";
-import { chunksOf, disposedBy, plain, plainSchema, readRows, renamed } from "./values.mjs";
+import { checkSql, chunksOf, disposedBy, plain, plainSchema, readRows, renamed } from "./values.mjs";
 
 export { HoldfastError };
 
-export async function open(name, options = {}) {
-  const { storage = "auto", busyTimeout = 10, signal } = options;
-  const peer = await found(storage, options);
-  const undo = ({ number }) => peer.call(number, "close");
+const OPEN = ["storage", "schema", "persistTriggers", "synchronous", "busyTimeout", "signal"];
+
+export async function open(name, options) {
+  checkValue("name", name);
+  const given = checkOptions("open()", options, [...OPEN, ...WORKER_OPTIONS]);
+  const { storage = "auto", busyTimeout = 10, signal } = given;
+  const site = callSite();
   const args = {
-    schema: plainSchema(options.schema),
+    schema: plainSchema(given.schema),
     storage,
-    persist_triggers: options.persistTriggers,
-    synchronous: options.synchronous ?? "full",
+    persist_triggers: given.persistTriggers,
+    synchronous: given.synchronous ?? "full",
     busy_timeout: busyTimeout,
   };
-  const opened = await ask(peer, 0, "open", [name, args], { signal, undo });
+  const peer = await found(storage, given);
+  const undo = ({ number }) => peer.call(number, "close");
+  const opened = await ask(peer, 0, "open", [name, args], { signal, undo, site });
   return new Database(new Calls(peer, opened.number, busyTimeout), opened);
 }
 
-export async function importDatabase(name, data, options = {}) {
-  const { onProgress, storage = "auto", wait = 0, signal } = options;
+const IMPORT = ["storage", "wait", "onProgress", "signal"];
+
+export async function importDatabase(name, data, options) {
+  checkValue("name", name);
+  const given = checkOptions("importDatabase()", options, [...IMPORT, ...WORKER_OPTIONS]);
+  const { onProgress, storage = "auto", wait = 0, signal } = given;
+  const site = callSite();
   const [chunks, total] = chunksOf(data);
-  const peer = await found(storage, options);
+  const peer = await found(storage, given);
   const number = peer.export({
     async next() {
       const { done, value } = await chunks.next();
@@ -45,22 +56,29 @@ export async function importDatabase(name, data, options = {}) {
   });
   const args = [name, number, total, storage, wait, Boolean(onProgress)];
   try {
-    await ask(peer, 0, "import_database", args, { signal, writes: true });
+    await ask(peer, 0, "import_database", args, { signal, writes: true, site });
   } finally {
     peer.forget(number);
   }
 }
 
-export async function deleteDatabase(name, options = {}) {
-  const { storage = "auto", wait = 0, signal } = options;
-  const peer = await found(storage, options);
-  return ask(peer, 0, "delete_database", [name, storage, wait], { signal, writes: true });
+export async function deleteDatabase(name, options) {
+  checkValue("name", name);
+  const names = ["storage", "wait", "signal", ...WORKER_OPTIONS];
+  const given = checkOptions("deleteDatabase()", options, names);
+  const { storage = "auto", wait = 0, signal } = given;
+  const site = callSite();
+  const peer = await found(storage, given);
+  return ask(peer, 0, "delete_database", [name, storage, wait], { signal, writes: true, site });
 }
 
-export async function databases(options = {}) {
-  const { storage = "auto", signal } = options;
-  const peer = await found(storage, options);
-  return ask(peer, 0, "databases", [storage, undefined], { signal });
+export async function databases(options) {
+  const names = ["storage", "signal", ...WORKER_OPTIONS];
+  const given = checkOptions("databases()", options, names);
+  const { storage = "auto", signal } = given;
+  const site = callSite();
+  const peer = await found(storage, given);
+  return ask(peer, 0, "databases", [storage, undefined], { signal, site });
 }
 
 /** The worker, which is everybody's: a signal ends the wait for it, not its start. */
@@ -98,21 +116,25 @@ class Database extends Statements {
     return this.#calls.closed;
   }
 
-  transaction(work, { signal } = {}) {
-    return this.#within(work, true, signal);
+  transaction(work, options) {
+    return this.#within("transaction()", work, options, true);
   }
 
-  readTransaction(work, { signal } = {}) {
-    return this.#within(work, false, signal);
+  readTransaction(work, options) {
+    return this.#within("readTransaction()", work, options, false);
   }
 
-  async #within(work, writable, signal) {
-    if (typeof work !== "function") throw new TypeError("a transaction is given a function");
+  async #within(what, work, options, writable) {
+    if (typeof work !== "function") {
+      throw new TypeError(`${what} is given a function, not ${kindOf(work)}`);
+    }
+    const { signal } = checkOptions(what, options, ["signal"]);
     const calls = this.#calls;
+    const site = callSite();
     const undo = ([number]) => calls.peer.call(number, "roll_back");
     const [number] = await calls.ask("begin", [writable], { signal, undo });
     const block = writable ? new Block(calls) : null;
-    const transaction = new Transaction(calls.peer, number, block);
+    const transaction = new Transaction(calls.peer, number, block, signal);
     let result;
     try {
       const run = () => work(transaction);
@@ -125,26 +147,30 @@ class Database extends Statements {
       throw error;
     }
     end(transaction);
-    await calls.peer.call(number, "commit");
+    await calls.peer.request(number, "commit", [], site).answer;
     return result;
   }
 
-  watch(sql, params = [], { throttle = 0.03, distinct = true, signal } = {}) {
+  watch(sql, params, options) {
     const calls = this.#calls;
-    return new Stream(calls, {
-      begin: async () => calls.ask("watch", [sql, plain(params), throttle, distinct]),
+    return new Stream(calls, "watch()", options, ["throttle", "distinct", "signal"], {
+      begin: ({ throttle = 0.03, distinct = true }) => [
+        "watch",
+        [checkSql(sql), plain(params), throttle, distinct],
+      ],
       read: readRows,
-      signal,
     });
   }
 
-  changes(tables, { signal } = {}) {
+  changes(tables, options) {
     const calls = this.#calls;
-    return new Stream(calls, {
-      begin: async () => calls.ask("changes", [tables && [...tables]]),
+    return new Stream(calls, "changes()", options, ["signal"], {
+      begin: () => {
+        if (tables !== undefined) checkValue("tables", tables);
+        return ["changes", [tables && [...tables]]];
+      },
       read: ([names, remote]) => ({ tables: new Set(names), remote }),
       free: true,
-      signal,
     });
   }
 
@@ -154,21 +180,21 @@ class Database extends Statements {
     return new Uint8Array(await new Blob(chunks).arrayBuffer());
   }
 
-  exportChunks({ onProgress, signal } = {}) {
+  exportChunks(options) {
     const calls = this.#calls;
     let number;
-    return new Stream(calls, {
-      begin: () => {
+    return new Stream(calls, "exportChunks()", options, ["onProgress", "signal"], {
+      begin: ({ onProgress }) => {
         number = onProgress && calls.peer.export({ progress: onProgress });
-        return calls.ask("export_chunks", [number]);
+        return ["export_chunks", [number]];
       },
       read: (chunk) => chunk,
-      signal,
       ended: () => calls.peer.forget(number),
     });
   }
 
-  async status({ signal } = {}) {
+  async status(options) {
+    const { signal } = checkOptions("status()", options, ["signal"]);
     return renamed(await this.#calls.ask("status", [], { signal }));
   }
 

@@ -296,6 +296,30 @@ globalThis.holdfastHost ??= (() => {
     return gone;
   }
 
+  // -- flags: see browser/flags.py ---------------------------------------------------------------
+
+  // Whether one that was not raised could be read here: else none can be.
+  let flagsAreRead = false;
+
+  function noticeFlag(flag) {
+    fetch(flag).then(
+      () => (flagsAreRead = true),
+      (error) => console.debug("holdfast: calls cannot be cancelled while they run:", error),
+    );
+  }
+
+  function isRaised(flag) {
+    if (!flagsAreRead) return false;
+    const request = new XMLHttpRequest();
+    request.open("GET", flag, false);
+    try {
+      request.send();
+      return false;
+    } catch {
+      return true;
+    }
+  }
+
   // -- IndexedDB ---------------------------------------------------------------------------------
   //
   // One IndexedDB database for each of SQLite's, named PREFIX and its name:
@@ -593,6 +617,8 @@ globalThis.holdfastHost ??= (() => {
     list: answering(list),
     entriesOf: answering(entriesOf),
     removeFiles: answering(removeFiles),
+    noticeFlag,
+    isRaised,
     openBlocks: answering(openBlocks),
     blocksAreOpen,
     sizeOf: answering(sizeOf),

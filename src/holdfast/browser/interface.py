@@ -231,7 +231,21 @@ class TurnsHost(Protocol):
         ...
 
 
-class Host(FilesHost, StorageHost, BlocksHost, LocksHost, TurnsHost, Protocol):
+class FlagsHost(Protocol):
+    """What tells of a cancelled call while a statement runs: see flags.py."""
+
+    @certain
+    def noticeFlag(self, flag: str) -> None:
+        """One that was not raised arrived: find out whether flags can be looked at here."""
+        ...
+
+    @certain
+    def isRaised(self, flag: str) -> bool:
+        """Whether it was raised; False where that cannot be found out."""
+        ...
+
+
+class Host(FilesHost, StorageHost, BlocksHost, LocksHost, TurnsHost, FlagsHost, Protocol):
     """All of it."""
 
     version: str

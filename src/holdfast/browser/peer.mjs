@@ -1,10 +1,9 @@
-// Calls between a page and the worker that has its databases, and their errors. Part of holdfast.mjs.
+// Calls between a page and the worker that has its databases. Part of holdfast.mjs.
+import { Errors, callSite, named } from "./errors.mjs";
+import { Flags } from "./flags.mjs";
 
 // As in remote/server.py.
-const PROTOCOL = 1;
-
-/** Every error of a database; `name` is the type that it has in Python. */
-export class HoldfastError extends Error {}
+const PROTOCOL = 2;
 
 // The other half is remote/peer.py, where the messages are described.
 export class Peer {
@@ -14,6 +13,7 @@ export class Peer {
   #calls = new Map();
   #lastCall = 0;
   #why = null;
+  #flags = new Flags();
 
   constructor(port) {
     this.errors = new Errors();
@@ -24,7 +24,10 @@ export class Peer {
 
   #kinds = {
     result: (id, value) => this.#take(id)?.resolve(value),
-    error: (id, plain) => this.#take(id)?.reject(this.errors.read(plain)),
+    error: (id, plain) => {
+      const call = this.#take(id);
+      call?.reject(this.errors.read(plain, call.site));
+    },
     call: async (id, target, method, args) => {
       try {
         const value = await this.#objects.get(target)[method](...args);
@@ -48,12 +51,32 @@ export class Peer {
     return this;
   }
 
-  request(target, method, args) {
-    if (this.#why) return { answer: Promise.reject(this.#why), cancel() {} };
+  /**
+   * Call a method there; site: where the caller's caller is, for the stack of an error.
+   *
+   * TypeError: an argument cannot be sent.
+   */
+  request(target, method, args, site = callSite()) {
+    if (this.#why) return { answer: Promise.reject(this.#gone(site)), cancel() {} };
     const id = ++this.#lastCall;
-    const answer = new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));
-    this.#post(["call", id, target, method, args]);
-    return { answer, cancel: () => this.#post(["cancel", id]) };
+    const call = { ...Promise.withResolvers(), site, flag: this.#flags.take() };
+    try {
+      this.#post(["call", id, target, method, args, call.flag]);
+    } catch (cause) {
+      this.#flags.giveBack(call.flag);
+      throw new TypeError(
+        `an argument cannot be sent to the worker that has the database: ${cause.message}`,
+        { cause },
+      );
+    }
+    this.#calls.set(id, call);
+    const cancel = () => {
+      this.#post(["cancel", id]);
+      if (!this.#calls.has(id)) return;
+      this.#flags.raise(call.flag);
+      call.flag = undefined;
+    };
+    return { answer: call.promise, cancel };
   }
 
   call(target, method, ...args) {
@@ -77,14 +100,21 @@ export class Peer {
     if (this.#why) return;
     this.#why = why;
     this.#port.close();
-    for (const { reject } of this.#calls.values()) reject(why);
+    for (const { reject, site } of this.#calls.values()) reject(this.#gone(site));
     this.#calls.clear();
     this.onClose(why);
+  }
+
+  /** Why this end was closed, told to who called at `site`. */
+  #gone(site) {
+    const { name, message, cause } = this.#why;
+    return named(name, message, { cause, site });
   }
 
   #take(id) {
     const call = this.#calls.get(id);
     this.#calls.delete(id);
+    this.#flags.giveBack(call?.flag);
     return call;
   }
 
@@ -92,69 +122,3 @@ export class Peer {
     if (!this.#why) this.#port.postMessage(message);
   }
 }
-
-// So many errors that were sent are kept, so that one that comes back is the very same object.
-const KEPT = 100;
-
-class Errors {
-  #sent = new Map();
-  #last = 0;
-  #theirs = new WeakMap();
-
-  plain(thrown) {
-    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-    const number = ++this.#last;
-    this.#sent.set(number, thrown);
-    this.#sent.delete(number - KEPT);
-    return {
-      type: error.name,
-      module: "",
-      message: error.message,
-      args: [error.message],
-      traceback: error.stack ?? "",
-      number,
-      yours: this.#theirs.get(error),
-    };
-  }
-
-  read({ type, message, traceback, cause, number, yours }) {
-    if (this.#sent.has(yours)) return this.#sent.get(yours);
-    const error = named(type, message, cause && this.read(cause));
-    error.traceback = traceback;
-    this.#theirs.set(error, number);
-    return error;
-  }
-}
-
-export function named(name, message, cause) {
-  const error = new HoldfastError(message, cause && { cause });
-  error.name = name;
-  return error;
-}
-
-/** The error for a worker, `what`, that is gone. */
-export const died = (what) =>
-  named(
-    "DatabaseClosedError",
-    `${what} died. What was committed is there; whether a commit that was under way is, is seen ` +
-      "when the database is opened again, with open()",
-  );
-
-/** The error for a worker, `what`, that did not start; why, and what it was started with. */
-export const notStarted = (what, why, { script, pyodide: { indexURL } }) =>
-  named(
-    "StorageUnavailableError",
-    `${what} could not be started (${why}). Its script is ${script}, which has to be of the ` +
-      `page's own origin, and Pyodide is looked for in ${indexURL}; other places are named by ` +
-      'open("notes.db", { worker: "/holdfast.mjs", pyodide: "/pyodide/" })',
-  );
-
-/** The error for a call, `what`, that the browser refused with a DOMException. */
-export const refused = (what, { name, message }) =>
-  named(
-    "StorageUnavailableError",
-    `${what} was refused: ${name}: ${message.replace(/\.$/, "")}. ` +
-      (["SecurityError", "NotAllowedError"].includes(name)
-        ? "Private windows and blocked site data do that"
-        : "Load the page again, and try again"),
-  );

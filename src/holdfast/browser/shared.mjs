@@ -1,6 +1,7 @@
 // The shared worker that has the databases of all pages, found or started from a page without
 // Python: the page's half of the protocol that browser/shared.py describes. Part of holdfast.mjs.
-import { HoldfastError, Peer, died, named, notStarted, refused } from "./peer.mjs";
+import { HoldfastError, died, named, notStarted, refused } from "./errors.mjs";
+import { Peer } from "./peer.mjs";
 
 const LIVING = `holdfast:shared:${globalThis.holdfastHost.version}:`;
 

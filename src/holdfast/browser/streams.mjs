@@ -1,13 +1,19 @@
 // Async iterators over what the other end gives item by item. Part of holdfast.mjs.
 import { checked } from "./calls.mjs";
+import { callSite } from "./errors.mjs";
+import { checkOptions } from "./options.mjs";
 import { disposedBy } from "./values.mjs";
 
 /**
- * begin    called once, for the first item; the promise of the stream's number at the other end
- * read     an item, of what was sent
- * free     whether it may be read inside of a write transaction
- * signal   aborted, the next item is rejected with its reason, and the stream ends
- * ended    called when it has ended, however that went
+ * what, options, names   as checkOptions() takes them; `signal`, aborted, rejects the next item with
+ *                        its reason, and the stream ends
+ * begin                  called once, for the first item, with the options; the method that begins
+ *                        it at the other end, and its arguments
+ * read                   an item, of what was sent
+ * free                   whether it may be read inside of a write transaction
+ * ended                  called when it has ended, however that went
+ *
+ * What is wrong with an argument is told when the first item is asked for.
  *
  * Ended by return(), which a `for await` that is left calls, also while an item is awaited.
  */
@@ -34,15 +40,16 @@ export class Stream {
     disposedBy(this, "return");
   }
 
-  constructor(calls, { begin, read, free = false, signal, ended = () => {} }) {
+  constructor(calls, what, options, names, { begin, read, free = false, ended = () => {} }) {
     this.#calls = calls;
-    this.#begin = begin;
     this.#read = read;
     this.#free = free;
     this.#ended = ended;
     this.#stop.promise.catch(() => {});
     try {
-      this.#signal = checked(signal);
+      const given = checkOptions(what, options, names);
+      this.#begin = () => begin(given);
+      this.#signal = checked(given.signal);
       this.#signal?.addEventListener("abort", this.#abort);
     } catch (error) {
       this.#fail(error);
@@ -61,7 +68,8 @@ export class Stream {
         this.#fail(error);
       }
     }
-    const found = this.#last.then(() => this.#next());
+    const site = callSite();
+    const found = this.#last.then(() => this.#next(site));
     this.#last = found.catch(() => {});
     return found;
   }
@@ -76,7 +84,7 @@ export class Stream {
     throw error;
   }
 
-  async #next() {
+  async #next(site) {
     if (this.#ending) {
       const failure = this.#failure;
       this.#failure = null;
@@ -84,7 +92,7 @@ export class Stream {
       return done();
     }
     this.#waiting = true;
-    this.#pulling = this.#pull();
+    this.#pulling = this.#pull(site);
     try {
       return await Promise.race([this.#pulling, this.#stop.promise]);
     } finally {
@@ -92,11 +100,14 @@ export class Stream {
     }
   }
 
-  async #pull() {
+  async #pull(site) {
     try {
-      this.#number ??= await this.#begin();
+      if (this.#number === null) {
+        const [method, args] = this.#begin();
+        this.#number = await this.#calls.ask(method, args, { site });
+      }
       if (this.#ending) return done();
-      this.#request = this.#calls.peer.request(this.#number, "next", []);
+      this.#request = this.#calls.peer.request(this.#number, "next", [], site);
       const found = await this.#request.answer;
       if (found.length > 0) return { done: false, value: this.#read(found[0]) };
       this.#finish();

@@ -1,7 +1,8 @@
 // What runs statements: a database, or one of its transactions. Part of holdfast.mjs.
-import { ask } from "./calls.mjs";
-import { named } from "./peer.mjs";
-import { plain, readResult, readRow, readRows } from "./values.mjs";
+import { ask, either } from "./calls.mjs";
+import { named } from "./errors.mjs";
+import { checkOptions } from "./options.mjs";
+import { checkSql, plain, plainMany, readResult, readRow, readRows, readValue } from "./values.mjs";
 
 export class Statements {
   #ask;
@@ -11,39 +12,60 @@ export class Statements {
     this.#ask = ask;
   }
 
-  execute(sql, params = [], { signal } = {}) {
-    const args = () => [sql, plain(params)];
-    return this.#ask("execute", args, readResult, { signal, writes: true });
+  execute(sql, params, options) {
+    return this.#run("execute", sql, params, options, readResult, true);
   }
 
-  executeMany(sql, many, { signal } = {}) {
-    const args = () => [sql, Array.from(many, plain)];
-    return this.#ask("execute_many", args, readResult, { signal, writes: true });
+  executeMany(sql, many, options) {
+    return this.#run("executeMany", sql, many, options, readResult, true);
   }
 
-  fetchAll(sql, params = [], { signal } = {}) {
-    return this.#ask("fetch_all", () => [sql, plain(params)], readRows, { signal });
+  fetchAll(sql, params, options) {
+    return this.#run("fetchAll", sql, params, options, readRows);
   }
 
-  fetchOne(sql, params = [], { signal } = {}) {
-    return this.#ask("fetch_one", () => [sql, plain(params)], readRow, { signal });
+  fetchOne(sql, params, options) {
+    return this.#run("fetchOne", sql, params, options, readRow);
   }
 
-  fetchValue(sql, params = [], { signal } = {}) {
-    const read = (value) => value ?? null;
-    return this.#ask("fetch_value", () => [sql, plain(params)], read, { signal });
+  fetchValue(sql, params, options) {
+    return this.#run("fetchValue", sql, params, options, readValue);
+  }
+
+  #run(name, sql, params, options = {}, read, writes = false) {
+    const [method, plainOf] = METHODS[name];
+    const args = () => {
+      checkOptions(`${name}()`, options, ["signal"]);
+      return [checkSql(sql), plainOf(params)];
+    };
+    return this.#ask(method, args, read, { signal: options?.signal, writes });
   }
 }
+
+// The names of what there is at the other end, and what gives the parameters as they are sent.
+const METHODS = {
+  execute: ["execute", plain],
+  executeMany: ["execute_many", plainMany],
+  fetchAll: ["fetch_all", plain],
+  fetchOne: ["fetch_one", plain],
+  fetchValue: ["fetch_value", plain],
+};
 
 // What this module alone does with a transaction: other code may have it for longer than it lives.
 const lives = new WeakMap();
 
 export class Transaction extends Statements {
-  /** block: of calls.mjs, of a write transaction; null of another. */
-  constructor(peer, number, block) {
+  /**
+   * block: of calls.mjs, of a write transaction; null of another
+   * signal: aborted, what is called in it is aborted as well
+   */
+  constructor(peer, number, block, signal) {
     const life = { ended: null, number };
-    super((method, args, read, options) =>
-      inside(block, async () => read(await ask(peer, liveNumber(this), method, args(), options))),
+    super((method, args, read, { signal: own, ...options }) =>
+      inside(block, async () => {
+        const signals = either(own, signal);
+        return read(await ask(peer, liveNumber(this), method, args(), { ...options, signal: signals }));
+      }),
     );
     lives.set(this, life);
   }

@@ -1,9 +1,10 @@
 // Diff triggers, and the handlers that the other end calls here. Part of holdfast.mjs.
 import { Block, aroundTracker, ask } from "./calls.mjs";
-import { named } from "./peer.mjs";
+import { named } from "./errors.mjs";
+import { checkOptions, checkValue } from "./options.mjs";
 import { Stream } from "./streams.mjs";
 import { Transaction, end, inside, liveNumber } from "./transactions.mjs";
-import { disposedBy, plain, readRecord, readRows, readTracked } from "./values.mjs";
+import { checkSql, disposedBy, plain, readRecord, readRows, readTracked } from "./values.mjs";
 
 export class Triggers {
   #calls;
@@ -12,36 +13,47 @@ export class Triggers {
     this.#calls = calls;
   }
 
-  async createDiffTrigger({ destination, signal, ...options }) {
-    const setup = new Setup(this.#calls, options);
-    await setup.make("create_diff_trigger", { ...options, destination }, signal);
+  async createDiffTrigger(options) {
+    const names = [...TRIGGER, "destination", "signal"];
+    const { destination, signal, ...given } = checkOptions("createDiffTrigger()", options, names);
+    checkValue("source", given.source);
+    checkValue("destination", destination);
+    const setup = new Setup(this.#calls, given);
+    await setup.make("create_diff_trigger", { ...given, destination }, signal);
     return new Trigger(setup);
   }
 
-  async trackTableDiff({ onChange, onError = report, throttle = 0.03, signal, ...options }) {
-    check("onChange", onChange);
-    check("onError", onError);
-    const setup = new Handlers(this.#calls, options, onChange, onError);
-    await setup.make("track_table_diff", { ...options, throttle }, signal);
+  async trackTableDiff(options) {
+    const names = [...TRIGGER, "onChange", "onError", "throttle", "maxBacklog", "signal"];
+    const { onChange, onError, throttle, signal, ...given } = checkOptions(
+      "trackTableDiff()",
+      options,
+      names,
+    );
+    checkValue("source", given.source);
+    checkValue("onChange", onChange);
+    const setup = new Handlers(this.#calls, given, onChange, onError ?? report);
+    await setup.make("track_table_diff", { ...given, throttle: throttle ?? 0.03 }, signal);
     setup.endWith(signal);
     return new Tracker(setup);
   }
 
-  diffs(source, { throttle = 0.03, net = false, signal, ...options } = {}) {
+  diffs(source, options) {
     const calls = this.#calls;
-    const setup = new Setup(calls, options);
-    return new Stream(calls, {
-      begin: () => {
-        const found = triggerOptions({ ...options, source, throttle, net });
-        return calls.ask("diffs", [found, setup.export()]);
+    let setup;
+    return new Stream(calls, "diffs()", options, DIFFS, {
+      begin: ({ throttle = 0.03, net = false, signal: _, ...given }) => {
+        checkValue("source", source);
+        setup = new Setup(calls, given);
+        return ["diffs", [triggerOptions({ ...given, source, throttle, net }), setup.export()]];
       },
       read: (records) => records.map(readRecord),
-      signal,
-      ended: () => setup.forget(),
+      ended: () => setup?.forget(),
     });
   }
 
-  async tracked({ signal } = {}) {
+  async tracked(options) {
+    const { signal } = checkOptions("tracked()", options, ["signal"]);
     return (await this.#calls.ask("tracked", [], { signal })).map(readTracked);
   }
 
@@ -50,11 +62,11 @@ export class Triggers {
   }
 }
 
-const report = (error) => console.error("a tracker of holdfast failed:", error);
+const RECORD = ["when", "columns", "persist", "beforeCreate", "onlyChanged"];
+const TRIGGER = ["source", ...RECORD, "transaction"];
+const DIFFS = [...RECORD, "maxBacklog", "throttle", "net", "signal"];
 
-function check(name, callback) {
-  if (typeof callback !== "function") throw new TypeError(`${name} must be a function`);
-}
+const report = (error) => console.error("a tracker of holdfast failed:", error);
 
 /** What the other end calls here for one trigger, and what is known of that. */
 class Setup {
@@ -67,7 +79,6 @@ class Setup {
   isGone = false;
 
   constructor(calls, { beforeCreate, transaction }) {
-    if (beforeCreate) check("beforeCreate", beforeCreate);
     this.calls = calls;
     this.#beforeCreate = beforeCreate;
     this.#given = transaction;
@@ -194,9 +205,9 @@ class Handlers extends Setup {
   #queries(diff, block) {
     const query =
       (method) =>
-      (sql, params = []) =>
+      (sql, params) =>
         inside(block, async () =>
-          readRows(await this.calls.peer.call(diff, method, sql, plain(params))),
+          readRows(await this.calls.peer.call(diff, method, checkSql(sql), plain(params))),
         );
     return { withDiff: query("with_diff"), withExtractedDiff: query("with_extracted_diff") };
   }
@@ -219,7 +230,8 @@ class Trigger {
     return this.#setup.isGone || this.#setup.calls.closed;
   }
 
-  async dispose({ transaction } = {}) {
+  async dispose(options) {
+    const { transaction } = checkOptions("dispose()", options, ["transaction"]);
     if (this.gone) return;
     const { calls, number } = this.#setup;
     if (transaction) await calls.peer.call(number, "dispose", liveNumber(transaction));

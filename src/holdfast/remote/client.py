@@ -23,6 +23,7 @@ from ..holds import (
 )
 from . import wire
 from .database import RemoteDatabase, Transfer
+from .flags import Flags
 from .peer import Peer
 from .port import Port
 from .server import PROTOCOL, check_versions
@@ -48,10 +49,10 @@ async def connect(port: Port) -> Client:
 class Client:
     """One end of a port, and what can be asked of the server at the other."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, flags: Flags | None = None) -> None:
         self._databases: set[RemoteDatabase] = set()
         self._closing: list[Callable[[str], None]] = []
-        self.peer = Peer(port, self, self._gone)
+        self.peer = Peer(port, self, self._gone, flags)
 
     async def greet(self) -> None:
         """To come first. StorageUnavailableError: the server is of another version."""

@@ -74,11 +74,12 @@ async def _engine(storage: str, worker: str | None) -> Client:
 
 
 async def _start_own(url: str | None) -> Client:
+    from ..browser.flags import BlobFlags
     from ..browser.page import Hiding, PageWorker
     from .client import Client
 
     worker = PageWorker(url)
-    client = Client(worker.port)
+    client = Client(worker.port, BlobFlags())
     client.on_close(lambda why: worker.end())
     worker.port.start()
     try:
@@ -98,6 +99,7 @@ async def _start_own(url: str | None) -> Client:
 
 
 async def _start_shared(url: str | None) -> Client:
+    from ..browser.flags import BlobFlags
     from ..browser.shared import SharedTab
     from .client import Client
 
@@ -107,7 +109,7 @@ async def _start_shared(url: str | None) -> Client:
     except BaseException:
         tab.end()
         raise
-    client = Client(tab.port)
+    client = Client(tab.port, BlobFlags())
     client.on_close(lambda why: tab.end())
     tab.port.start()
     try:

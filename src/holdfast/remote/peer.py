@@ -2,7 +2,8 @@
 
     message                                  meaning
     --------------------------------------   -----------------------------------------------------
-    call <id> <object> <method> <args>       await that method; it is answered, once
+    call <id> <object> <method> <args>       await that method; it is answered, once. A <flag> may
+        <flag>                               follow, which is raised when the call is cancelled
     cancel <id>                              whoever waits for that answer was cancelled; the call
                                              is cancelled if it still can be, and answered
     result <id> <value>, error <id> <error>  the answer
@@ -20,9 +21,12 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
+from .. import interrupts
 from ..errors import DatabaseClosedError
+from .flags import Flags
 from .port import Port
 from .wire import Errors
 
@@ -100,11 +104,21 @@ class Peer:
 
     root: the object 0 of this end.
     on_close: called once, when the other end is gone or `close` was called.
+    flags: what tells of a cancelled call while a statement runs; None: nothing does.
     """
 
-    def __init__(self, port: Port, root: object, on_close: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        port: Port,
+        root: object,
+        on_close: Callable[[str], None],
+        flags: Flags | None = None,
+    ) -> None:
         self.errors = Errors()
         self._port = port
+        self._flags = flags
+        # Of the calls of this end that wait for their answers.
+        self._lowered: dict[int, str] = {}
         self._objects: dict[int, object] = {0: root}
         self._last_object = 0
         self._last_call = 0
@@ -129,14 +143,28 @@ class Peer:
         self.check()
         self._last_call += 1
         number = self._last_call
-        # Sent first: what cannot be sent leaves nothing behind.
-        self._port.send(("call", number, target, method, args))
+        flag = None if self._flags is None else self._flags.take()
+        try:
+            # Sent first: what cannot be sent leaves nothing behind.
+            self._port.send(("call", number, target, method, args, flag))
+        except BaseException:
+            self._give_back(flag)
+            raise
+        if flag is not None:
+            self._lowered[number] = flag
         answer = self._calls[number] = Answer(lambda: self._withdraw(number))
         return answer
 
     def _withdraw(self, number: int) -> None:
         if self._why_closed is None:
             self._port.send(("cancel", number))
+            flag = self._lowered.pop(number, None)
+            if flag is not None and self._flags is not None:
+                self._flags.raise_(flag)
+
+    def _give_back(self, flag: str | None) -> None:
+        if flag is not None and self._flags is not None:
+            self._flags.give_back(flag)
 
     async def call(self, target: int, method: str, *args: Any) -> Any:
         """What that method of the other end returns, or raises.
@@ -211,22 +239,34 @@ class Peer:
             self._kinds[kind](*rest)
 
     def _answered(self, number: int, value: Any) -> None:
+        self._give_back(self._lowered.pop(number, None))
         # Unasked for only if this end was closed, and what was asked for given up.
         if (answer := self._calls.pop(number, None)) is not None:
             answer.set(value)
 
     def _failed(self, number: int, plain: Any) -> None:
+        self._give_back(self._lowered.pop(number, None))
         if (answer := self._calls.pop(number, None)) is not None:
             answer.set(None, self.errors.read(plain))
 
-    def _called(self, number: int, target: int, method: str, args: Any) -> None:
-        task = start(self._run(target, method, args), self._context(target))
+    def _called(
+        self, number: int, target: int, method: str, args: Any, flag: str | None = None
+    ) -> None:
+        context = self._context(target)
+        call = None
+        if flag is not None and self._flags is not None:
+            self._flags.arrived(flag)
+            call = interrupts.Call(partial(self._flags.is_raised, flag))
+            # What runs beside it in the context of a transaction is no part of this call.
+            context = context.copy()
+            context.run(call.enter)
+        task = start(self._run(target, method, args), context)
         if task.done():
             # It had to wait for nothing: answered in this very turn of the loop.
-            self._answer(number, task)
+            self._answer(number, task, call)
             return
         self._running[number] = task
-        task.add_done_callback(lambda task: self._answer(number, task))
+        task.add_done_callback(lambda task: self._answer(number, task, call))
 
     def _cancel(self, number: int) -> None:
         # Not there: its answer is on its way.
@@ -249,8 +289,10 @@ class Peer:
             raise RuntimeError(f"{type(thing).__name__} has no method {method!r} to call from here")
         return await function(*args)
 
-    def _answer(self, number: int, task: asyncio.Task[Any]) -> None:
+    def _answer(self, number: int, task: asyncio.Task[Any], call: interrupts.Call | None) -> None:
         self._running.pop(number, None)
+        if call is not None:
+            call.end()
         if self._why_closed is not None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 logger.debug("nobody is there to be told of %r", error)
@@ -263,7 +305,9 @@ class Peer:
 
 async def to_its_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run it whole, also if the caller is cancelled meanwhile: the caller is told what it gave."""
-    task = start(coroutine, copy_context())
+    context = copy_context()
+    context.run(interrupts.leave)
+    task = start(coroutine, context)
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait({task})

@@ -46,7 +46,8 @@ async def _told(writing: Awaitable[ExecuteResult]) -> Plain:
 class ServedStream:
     """An async iterator, pulled item by item.
 
-    The first is pulled at once: what the client asks for next comes after it has begun to listen.
+    at_once: the first is pulled before it is asked for: what the client does next comes after the
+    iterator has begun to listen. Else each runs in the call for it, and is cancelled with that.
     """
 
     def __init__(
@@ -54,12 +55,16 @@ class ServedStream:
         peer: Peer,
         iterator: AsyncIterator[Any],
         plain: Callable[[Any], Plain] = lambda item: item,
+        *,
+        at_once: bool = True,
     ) -> None:
         self._iterator = iterator
         self._plain = plain
         self._peer = peer
         self.number = peer.export(self)
-        self._first: asyncio.Task[list[Plain]] | None = start(self._pull(), Context())
+        self._first: asyncio.Task[list[Plain]] | None = None
+        if at_once:
+            self._first = start(self._pull(), Context())
 
     async def next(self) -> list[Plain]:
         """The next item in a list; an empty one at the end."""
@@ -295,14 +300,16 @@ class ServedDatabase:
         )
 
     async def watch(self, sql: str, params: Plain, throttle: float, distinct: bool = True) -> int:
-        return self._stream(self.database.watch(sql, params, throttle, distinct), wire.plain_rows)
+        # A change between this and the first rows is in them.
+        rows = self.database.watch(sql, params, throttle, distinct)
+        return self._stream(rows, wire.plain_rows, at_once=False)
 
     async def export_chunks(self, progress: int | None) -> int:
         """progress: an object of the client's with a method `progress(done, total)`."""
         return self._stream(self.database.export_chunks(on_progress=self.progress(progress)))
 
-    def _stream(self, *args: Any) -> int:
-        return ServedStream(self.peer, *args).number
+    def _stream(self, *args: Any, **options: Any) -> int:
+        return ServedStream(self.peer, *args, **options).number
 
     def progress(self, number: int | None) -> Callable[[int, int | None], object] | None:
         if number is None:

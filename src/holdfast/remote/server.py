@@ -22,12 +22,13 @@ from ..database import Database
 from ..errors import StorageUnavailableError
 from ..opening import open
 from . import wire
+from .flags import Flags
 from .peer import Peer
 from .port import Port
 from .served import ServedDatabase
 
 # Raised by one whenever client and server of the version before would misunderstand each other.
-PROTOCOL = 1
+PROTOCOL = 2
 
 Opened = Callable[[str, dict[str, Any]], Awaitable[Database]]
 
@@ -37,6 +38,7 @@ class Server:
 
     opened: opens a database; its options are the arguments of `holdfast.open` by name.
     on_close: called when the port is closed, with the reason.
+    flags: see peer.py.
     """
 
     def __init__(
@@ -45,12 +47,13 @@ class Server:
         *,
         opened: Opened | None = None,
         on_close: Callable[[str], None] | None = None,
+        flags: Flags | None = None,
     ) -> None:
         self._opened = opened or _open
         self._databases: dict[int, ServedDatabase] = {}
         self._closed = on_close
         self._closing: asyncio.Task[None] | None = None
-        self.peer = Peer(port, self, self._gone)
+        self.peer = Peer(port, self, self._gone, flags)
 
     async def hello(self, protocol: int, holdfast: str, python: str | None) -> list[Any]:
         """This side's version; python: None from a client that is not Python.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..browser.flags import BlobFlags
 from ..browser.locks import WebLocks
 from ..browser.ports import BrowserPort
 from ..database import Database
@@ -15,7 +16,7 @@ from .server import Server
 def serve(port: Any, python: bool) -> Server:
     """Serve the client at the other end of a MessagePort; python: whether that is Python too."""
     ours = BrowserPort(port, python=python)
-    server = Server(ours)
+    server = Server(ours, flags=BlobFlags())
     ours.start()
     return server
 
@@ -28,7 +29,7 @@ async def serve_tab(port: Any, python: bool, lock: str) -> None:
         current_tab.set(lock)
         return await open(name, **options).here()
 
-    server = Server(ours, opened=opened)
+    server = Server(ours, opened=opened, flags=BlobFlags())
     tab = WebLocks().request(lock, exclusive=False)
     try:
         ours.start()
