@@ -421,8 +421,9 @@ class Database:
             finally:
                 connection.run("ROLLBACK")
         if not there:
+            alone = await self._storage.is_alone()
             async with Writing(self, bound=bound) as transaction:
-                await self._schema.apply(transaction)
+                await self._schema.apply(transaction, alone=alone)
         # From here on there is something to sweep; opening does it too.
         self._storage.on_peer_gone = self._peer_gone
         await self.triggers.open()

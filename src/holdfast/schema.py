@@ -29,6 +29,7 @@ from .sqltext import (
     json_path,
     json_real,
     json_text,
+    json_updated,
     quote_name,
     quote_text,
 )
@@ -101,8 +102,10 @@ class Table:
     insert_only: rows are queued in ps_crud and stored nowhere; there is nothing to read, update
         or delete.
     view_name: the name of the view where it is not that of the table.
-    An id is a text, given by who inserts, and never changes. An update writes the JSON of its row
-    anew, with the columns that are declared here.
+    The inserter supplies the id, a text that never changes. An update leaves what `data` has beside
+    the declared columns as it is.
+    Versions of an application may have the database open beside each other: a column that another
+    one declared stays in the view. Where both declare it, the type is that of the last to open.
     """
 
     def __init__(
@@ -149,6 +152,28 @@ class Table:
     def __repr__(self) -> str:
         return f"<holdfast.Table {self.name!r}, {len(self.columns)} columns>"
 
+    def beside(self, other: Table) -> Table:
+        """This table with what another version of the application declared beside it."""
+        if (self.name, self.local_only, self.insert_only) != (
+            other.name,
+            other.local_only,
+            other.insert_only,
+        ):
+            return self
+        # As far as the stored order allows, so that nothing has to be made anew for an order.
+        own = {fold(column.name): column for column in self.columns}
+        columns = [own.pop(fold(column.name), column) for column in other.columns]
+        columns += own.values()
+        if len(columns) > MAX_COLUMNS:
+            return self
+        return Table(
+            self.name,
+            columns,
+            local_only=self.local_only,
+            insert_only=self.insert_only,
+            view_name=self.view_name,
+        )
+
     @property
     def base(self) -> str:
         """The table that stores the rows."""
@@ -181,9 +206,10 @@ class Table:
     def trigger_sql(self) -> dict[str, str]:
         """The INSTEAD OF triggers of the view, by name."""
         base = quote_name(self.base)
-        written = json_object_of(
-            [(column.name, _written(f"NEW.{quote_name(column.name)}")) for column in self.columns]
-        )
+        members = [
+            (column.name, _written(f"NEW.{quote_name(column.name)}")) for column in self.columns
+        ]
+        written = json_object_of(members)
         check = (
             "SELECT CASE WHEN NEW.id IS NULL THEN RAISE(ABORT,'id is required') "
             "WHEN typeof(NEW.id)<>'text' THEN RAISE(ABORT,'id must be text') END"
@@ -207,7 +233,7 @@ class Table:
                 [
                     "SELECT CASE WHEN NEW.id IS NOT OLD.id "
                     "THEN RAISE(ABORT,'id cannot be changed') END",
-                    f"UPDATE {base} SET data={written} WHERE id=OLD.id",
+                    f"UPDATE {base} SET data={json_updated('data', members)} WHERE id=OLD.id",
                     *self._queue("PATCH", "OLD.id", changed),
                 ],
             ),
@@ -254,7 +280,8 @@ class Schema:
     """The tables of an application: `Schema([Table("lists", [Column.text("name")])])`.
 
     Opening a database with it makes what is missing or different, in one transaction, and touches
-    nothing when all is there. A table that is gone keeps its data and loses its view.
+    nothing when all is there. A table that is gone keeps its data; it loses its view when nobody
+    else has the database open, for another version of the application may use it.
     """
 
     def __init__(self, tables: Iterable[Table]) -> None:
@@ -280,12 +307,13 @@ class Schema:
         schema._declared = False
         return schema
 
-    async def apply(self, tx: Transaction) -> bool:
+    async def apply(self, tx: Transaction, *, alone: bool = True) -> bool:
         """Bring the database up to this schema; gives whether there was anything to do.
 
+        alone: whether nobody else has the database open, who may use other views.
         ValueError: a name is taken by something that the application made.
         """
-        steps = self._steps(tx)
+        steps = self._steps(tx, alone)
         for step in steps:
             tx.run_sql(step)
         self._learn(tx)
@@ -293,7 +321,7 @@ class Schema:
 
     def is_applied(self, tx: Transaction) -> bool:
         """Whether `apply` has nothing to do: then it need not be called. Errors as there."""
-        if self._steps(tx):
+        if self._steps(tx, alone=True):
             return False
         self._learn(tx)
         return True
@@ -308,7 +336,7 @@ class Schema:
             return view
         return None if fold(table).startswith(_RESERVED) else table
 
-    def _steps(self, tx: Transaction) -> list[str]:
+    def _steps(self, tx: Transaction, alone: bool) -> list[str]:
         """What the database lacks, as SQL."""
         relations: dict[str, tuple[str, str, str]] = {}
         triggers: dict[str, str] = {}
@@ -334,7 +362,10 @@ class Schema:
             steps.append("INSERT INTO ps_tx(id, tx_id) VALUES (1, 1)")
         kept: set[str] = set()
         views: list[str] = []
+        others = {fold(table.view_name): table for table in stored_tables(tx)}
         for table in self.tables:
+            if (other := others.get(fold(table.view_name))) is not None:
+                table = table.beside(other)
             if not table.insert_only:
                 steps += make_table(table.base, table.base_sql())
             wanted = table.trigger_sql()
@@ -353,11 +384,12 @@ class Schema:
             else:
                 views += [table.view_sql(), *wanted.values()]
         if self._declared:
+            declared = {fold(table.view_name) for table in self.tables}
             # A view takes its triggers along.
             steps += [
                 f"DROP VIEW {quote_name(stored[1])}"
                 for name, stored in relations.items()
-                if name not in kept and _is_schema_view(stored)
+                if name not in kept and _is_schema_view(stored) and (alone or name in declared)
             ]
         return steps + views
 

@@ -77,11 +77,39 @@ def json_object_of(members: Sequence[tuple[str, str]]) -> str:
     """As `json_object`, but the expression of a member that is left out is NULL."""
     if not members:
         return "'{}'"
+    return f"'{{'||{_members(members)}||'}}'"
+
+
+def json_updated(data: str, members: Sequence[tuple[str, str]]) -> str:
+    """`data`, a JSON object, with those members: one that is NULL is left out, others stay.
+
+    data: an expression; where it is no JSON object, the result has these members alone.
+    """
+    others = data
+    paths = [json_path(name) for name, _ in members]
+    # By itself, a SQLite of another program takes 100 arguments.
+    for start in range(0, len(paths), 99):
+        others = f"json_remove({others},{','.join(paths[start : start + 99])})"
+    # Without its braces: the characters left of the last one, from the second on.
+    inner = f"substr(substr({others},-1,-{_EVERYTHING}),2)"
+    # First what is new: of a name that is there twice, the first counts.
+    both = f"{_members(members)}||','||{inner}" if members else inner
+    return (
+        f"CASE CASE WHEN json_valid({data}) THEN json_type({data}) END WHEN 'object' "
+        f"THEN '{{'||trim({both},',')||'}}' ELSE {json_object_of(members)} END"
+    )
+
+
+_EVERYTHING = 2**31 - 1
+
+
+def _members(members: Sequence[tuple[str, str]]) -> str:
+    """What stands between the braces; NULL members are left out."""
     pieces = [
         f"ifnull({quote_text(',' + json.dumps(name, ensure_ascii=False) + ':')}||{value},'')"
         for name, value in members
     ]
-    return f"'{{'||substr({concatenate(pieces)},2)||'}}'"
+    return f"substr({concatenate(pieces)},2)"
 
 
 def json_real(value: str) -> str:

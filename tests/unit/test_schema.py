@@ -345,3 +345,86 @@ async def test_an_older_sqlite_reads_and_writes_the_views(tmp_path: Path) -> Non
     stored = other.execute("SELECT data FROM ps_data__lists ORDER BY id")
     assert [json.loads(data)["x"] for (data,) in stored] == numbers
     other.close()
+
+
+# -- versions of an application beside each other --------------------------------------------------
+
+
+def keys(tx: Any, row: str = "1") -> dict[str, Any]:
+    ((data,),) = tx.run_sql("SELECT data FROM ps_data__lists WHERE id = ?", (row,))
+    pairs: list[tuple[str, Any]] = json.loads(data, object_pairs_hook=list)
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("columns", [0, 1, 98, 99, 100, 250])
+async def test_an_update_leaves_unknown_keys_as_they_are(columns: int) -> None:
+    table = Table("lists", [Column.integer(f"c{i}") for i in range(columns)] + [Column.text("t")])
+    tx = await applied(table)
+    unknown = '"a,b":{"c" : [1.10, 12345678901234567890]},"é\\u0041":"}","":null,"z":1.50'
+    for known in ("", '"t":"x",', '"t":null,"c0":1,'):
+        tx.run_sql(
+            "INSERT OR REPLACE INTO ps_data__lists VALUES ('1', ?)", (f"{{{known}{unknown}}}",)
+        )
+        tx.run_sql("UPDATE lists SET t = 'y,'")
+        assert tx.run_sql("SELECT t FROM lists") == [("y,",)]
+        ((data,),) = tx.run_sql("SELECT data FROM ps_data__lists")
+        assert data.replace(" ", "").endswith(unknown.replace(" ", "") + "}")
+        tx.run_sql("UPDATE lists SET t = NULL")
+        assert "t" not in keys(tx) and keys(tx)["z"] == 1.5
+    assert all(set(entry["data"]) == {"t"} for _, entry in tx.crud())
+
+
+@pytest.mark.parametrize("data", ["[1]", "5", "{broken", '""', None, "null", "{}"])
+async def test_what_is_no_object_is_written_anew(data: str | None) -> None:
+    tx = await applied(LISTS)
+    tx.run_sql("INSERT INTO ps_data__lists VALUES ('1', ?)", (data,))
+    tx.run_sql("UPDATE lists SET n = 1, name = 'a'")
+    assert keys(tx) == {"name": "a", "n": 1}
+
+
+async def test_of_a_key_that_is_there_twice_the_new_value_counts() -> None:
+    tx = await applied(LISTS)
+    tx.run_sql("INSERT INTO ps_data__lists VALUES ('1', '{\"n\":1,\"n\":2}')")
+    tx.run_sql("UPDATE lists SET n = 3")
+    assert tx.run_sql("SELECT n FROM lists") == [(3,)]
+
+
+async def test_an_older_schema_spares_a_newer_one() -> None:
+    newer = Table("lists", [*LISTS.columns, Column.text("more")])
+    tx = await applied(newer)
+    tx.run_sql("INSERT INTO lists(id, name, more) VALUES ('1', 'one', 'more')")
+    version = tx.raw.pragma("schema_version")
+    older = Schema([Table("lists", [Column.text("NAME"), Column.integer("n"), Column.real("x")])])
+    assert await Schema([LISTS]).apply(tx) is False
+    assert tx.raw.pragma("schema_version") == version
+    tx.run_sql("UPDATE lists SET n = 2")
+    assert tx.run_sql("SELECT name, n, more FROM lists") == [("one", 2, "more")]
+    assert tx.crud()[1][1]["data"] == {"n": 2}
+    await older.apply(tx)
+    assert [column.name for column in stored_tables(tx)[0].columns] == ["NAME", "n", "x", "more"]
+    # A column that both declare has the type of the last.
+    await Schema([Table("lists", [Column.text("n"), Column.text("last")])]).apply(tx)
+    assert [(column.name, column.type) for column in stored_tables(tx)[0].columns] == [
+        ("NAME", "TEXT"),
+        ("n", "TEXT"),
+        ("x", "REAL"),
+        ("more", "TEXT"),
+        ("last", "TEXT"),
+    ]
+    # What is stored elsewhere is another table.
+    await Schema([Table("lists", [Column.text("a")], local_only=True)]).apply(tx)
+    assert [column.name for column in stored_tables(tx)[0].columns] == ["a"]
+
+
+async def test_too_many_columns_are_those_of_the_last() -> None:
+    wide = [Column.text(f"a{i}") for i in range(MAX_COLUMNS)]
+    tx = await applied(Table("lists", wide))
+    await Schema([LISTS]).apply(tx)
+    assert stored_tables(tx)[0].columns == LISTS.columns
+
+
+async def test_a_view_of_others_stays_as_long_as_they_are_there() -> None:
+    tx = await applied(LISTS, Table("new", [Column.text("a")]))
+    assert await Schema([LISTS]).apply(tx, alone=False) is False
+    assert await Schema([LISTS]).apply(tx) is True
+    assert [table.name for table in stored_tables(tx)] == ["lists"]

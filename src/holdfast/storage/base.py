@@ -175,6 +175,10 @@ class Storage(ABC):
         """
         return False
 
+    async def is_alone(self) -> bool:
+        """Whether nobody else is known to have the database open."""
+        return True
+
     def rest(self) -> None:
         """The page is frozen, hidden or left: keep nothing that others would have to wait for."""
 

@@ -261,6 +261,11 @@ class FileStorage(Storage):
             self._history.add(step)
         self.on_announcement(tables, ddl)
 
+    async def is_alone(self) -> bool:
+        with _open_lock:
+            here = len(_open.get(self._identity, []))
+        return here <= 1 and (self._channel is None or not self._channel.reaches_others())
+
     async def has_news(self) -> bool | None:
         if self._watched is None:
             return False

@@ -82,6 +82,21 @@ class FileChannel:
             except OSError as error:
                 logger.debug("%s was not told of a commit: %s", path, error)
 
+    def reaches_others(self) -> bool:
+        """Whether there is another end now."""
+        try:
+            others = [name for name in os.listdir(self._folder) if name != self._name]
+        except FileNotFoundError:
+            return False
+        for name in others:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.connect(str(self._folder / name))
+                except OSError:
+                    continue  # its process is dead
+                return True
+        return False
+
     def close(self) -> None:
         """Nobody can reach this end any more."""
         with contextlib.suppress(RuntimeError):  # its loop is closed, and the reader gone with it

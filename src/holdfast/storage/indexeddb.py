@@ -108,6 +108,9 @@ class IndexedDBStorage(Storage):
         self.hub.check()
         return False
 
+    async def is_alone(self) -> bool:
+        return len(self.hub.storages) <= 1
+
     async def status(self) -> StorageStatus:
         from ..browser.files import estimate
 

@@ -298,6 +298,9 @@ class OpfsStorage(Storage):
                     storage.on_announcement(None, True)
         return news
 
+    async def is_alone(self) -> bool:
+        return len(self.node.storages) <= 1 and len(await self.node.tabs()) <= 1
+
     def rest(self) -> None:
         if self._node is not None:
             self._node.rest()

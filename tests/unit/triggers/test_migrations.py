@@ -436,3 +436,51 @@ async def test_a_wider_schema_is_recorded(database_name: str) -> None:
             await asyncio.wait_for(ready.wait(), PATIENCE)
             assert extracted[0]["n"] == 2
         await follower.stop()
+
+
+OLDER = Schema([Table("lists", [Column.text("name")]), Table("gone", [Column.text("a")])])
+NEWER = Schema(
+    [Table("lists", [Column.text("name"), Column.integer("n")]), Table("new", [Column.text("a")])]
+)
+
+
+@pytest.mark.parametrize("storage", [storage for storage in STORAGES if storage != "memory"])
+@pytest.mark.parametrize("first", ["older", "newer"])
+async def test_versions_of_an_application_beside_each_other(
+    request: pytest.FixtureRequest, database_name: str, storage: str, first: str
+) -> None:
+    """What both know works in both, whichever opens last, and trackers go on."""
+    if storage == "indexeddb" and not IN_BROWSER:
+        request.getfixturevalue("origin")
+        database_name = "beside.db"
+
+    async def another(schema: Schema) -> Database:
+        return await holdfast.open(
+            database_name, schema=schema, storage=storage, busy_timeout=LONGER
+        )
+
+    schemas = {"older": OLDER, "newer": NEWER}
+    opened = {first: await another(schemas.pop(first))}
+    ((second, schema),) = schemas.items()
+    tracked = "gone" if first == "older" else "new"
+    follower = await follow(opened[first], tracked)
+    opened[second] = await another(schema)
+    older, newer = opened["older"], opened["newer"]
+    await newer.execute("INSERT INTO lists(id, name, n) VALUES ('1', 'one', 1)")
+    await older.execute("UPDATE lists SET name = 'uno'")
+    assert tuple(await newer.fetch_one("SELECT id, name, n FROM lists") or ()) == ("1", "uno", 1)
+    await older.execute("INSERT INTO lists(id, name) VALUES ('2', 'two')")
+    await newer.execute("UPDATE lists SET n = 2 WHERE id = '2'")
+    assert await older.fetch_value("SELECT name FROM lists WHERE id = '2'") == "two"
+    await older.execute("INSERT INTO gone(id) VALUES ('g')")
+    await newer.execute("INSERT INTO new(id) VALUES ('n')")
+    await follower.until(lambda: follower.records)
+    await follower.stop()
+    for database in (older, newer):
+        await database.close()
+    # Nobody uses the other's any more.
+    alone = await another(NEWER)
+    with pytest.raises(apsw.SQLError, match="no such table: gone"):
+        await alone.fetch_all("SELECT * FROM gone")
+    assert await alone.fetch_value("SELECT id FROM new") == "n"
+    await alone.close()
