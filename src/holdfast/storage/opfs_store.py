@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ..bounds import Bound
-from .leases import FIRST_PAUSE, LONGEST_PAUSE, Level
+from .leases import FIRST_PAUSE, Level
 from .node import (
     FOLDER,
     check_name,
@@ -38,6 +38,9 @@ from .store import HEADER, Scratch, Store, holds_database, no_space, prepare, re
 if TYPE_CHECKING:
     from ..browser.files import DatabaseFiles
     from ..browser.locks import WebLock, WebLocks
+
+# How long a wait for the files goes on, in seconds, before it looks for itself.
+LONGEST_PAUSE = 0.5
 
 SCRATCH_FOLDER = "holdfast-scratch"
 _SCRATCH_LOCK = "holdfast:scratch:"
@@ -174,30 +177,32 @@ class OpfsStore(Store):
         try:
             pause = FIRST_PAUSE
             while not bound.over:
-                await self._until_one_leaves(locks, bound, pause)
+                # Its files are closed somewhat later, and an import has them without being a tab.
+                left = await self._one_leaves(locks, bound.at_most(pause))
                 if (lock := await _if_free(locks, files_lock(self.name))) is not None:
                     return lock
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = FIRST_PAUSE if left else min(2 * pause, LONGEST_PAUSE)
             raise self.busy(bound)
         finally:
             if claim is not None:
                 claim.release()
 
-    async def _until_one_leaves(self, locks: WebLocks, bound: Bound, pause: float) -> None:
-        """Until a tab that has it open closes it or dies; `pause` seconds where none is known."""
+    async def _one_leaves(self, locks: WebLocks, bound: Bound) -> bool:
+        """Whether a tab that has it open closed it or died within the bound."""
         watched = [
             locks.request(tab_lock(self.name, tab), exclusive=False)
             for tab in await tabs_of(self.name)
         ]
         try:
-            if watched:
-                await asyncio.wait(
-                    [lock.granted for lock in watched],
-                    timeout=bound.left,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            # Its files are closed somewhat later; and an import has them without being a tab.
-            await asyncio.sleep(min(pause, bound.left))
+            if not watched:
+                await asyncio.sleep(bound.left)
+                return False
+            done, _ = await asyncio.wait(
+                [lock.granted for lock in watched],
+                timeout=bound.left,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            return bool(done)
         finally:
             for lock in watched:
                 lock.release()
