@@ -65,7 +65,12 @@ class Connection:
 
     def run(self, sql: str, params: Parameters = ()) -> list[tuple[Any, ...]]:
         """Straight to SQLite: several statements allowed, nothing checked."""
-        return self.raw.execute(sql, params).fetchall()
+        cursor = self.raw.execute(sql, params)
+        try:
+            return cursor.fetchall()
+        except UnicodeDecodeError as error:
+            cursor.close(True)
+            return self._decode(sql, params, error)
 
     run_sql = run
 
@@ -85,13 +90,48 @@ class Connection:
                 if len(self._columns) > _KEPT:
                     self._columns.clear()
                 self._columns[description] = columns
-            if not one:
-                return [Row(columns, values) for values in cursor]
-            first = cursor.fetchone()
-            return [] if first is None else [Row(columns, first)]
+            try:
+                if not one:
+                    return [Row(columns, values) for values in cursor]
+                first = cursor.fetchone()
+                return [] if first is None else [Row(columns, first)]
+            except UnicodeDecodeError as error:
+                cursor.close(True)
+                rows = self._decode(sql, params, error)
+                return [Row(columns, values) for values in (rows[:1] if one else rows)]
         finally:
             # A statement that is left in the middle, by an error too, would keep its read open.
             cursor.close(True)
+
+    def _decode(
+        self, sql: str, params: Parameters, error: UnicodeDecodeError
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a query some of whose texts are not UTF-8, with U+FFFD for what is wrong.
+
+        Other programs store such texts, and CAST makes them. apsw reads one as a BLOB only, so the
+        query is asked again, inside of another. `error` is raised for what cannot stand there, such
+        as a statement that writes.
+        """
+        inner = sql.rstrip("; \t\r\n")
+        try:
+            width = len(self.raw.execute(f"SELECT * FROM (\n{inner}\n)", params).get_description())
+            names = [f"c{number}" for number in range(width)]
+            text = "typeof({0}) = 'text', iif(typeof({0}) = 'text', CAST({0} AS BLOB), {0})"
+            texts = ", ".join(text.format(name) for name in names)
+            rows: list[tuple[Any, ...]] = self.raw.execute(
+                f"WITH found({', '.join(names)}) AS MATERIALIZED (\n{inner}\n) "
+                f"SELECT {texts} FROM found",
+                params,
+            ).fetchall()
+        except (apsw.SQLError, apsw.ExecutionCompleteError):
+            raise error from None
+        return [
+            tuple(
+                value.decode(errors="replace") if is_text else value
+                for is_text, value in zip(row[::2], row[1::2], strict=True)
+            )
+            for row in rows
+        ]
 
     def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """Run it to its end."""

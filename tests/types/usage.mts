@@ -71,6 +71,20 @@ same<typeof moved, number>();
 const read = await db.readTransaction((tx) => tx.fetchOne<Note>("SELECT id, text FROM notes"));
 same<typeof read, Note | null>();
 
+// Parameters: whatever has an order, or names; never one value alone.
+function* texts(): Generator<string> {
+  yield "d";
+}
+await db.execute("INSERT INTO notes(text) VALUES(?)", texts());
+await db.execute("INSERT INTO notes(text) VALUES(:text)", new Map([["text", "e"]]));
+await db.executeMany("INSERT INTO notes(text) VALUES(?)", new Set([["f"], ["g"]]));
+// @ts-expect-error: a string is no list of its letters
+await db.execute("INSERT INTO notes(text) VALUES(?)", "h");
+// @ts-expect-error: a Set has each value once
+await db.execute("INSERT INTO notes(text) VALUES(?)", new Set(["h"]));
+// @ts-expect-error: Python's name
+await open("notes.db", { busy_timeout: 5 });
+
 // Streams.
 const watching = db.watch<Note>("SELECT * FROM notes", [], { throttle: 0, distinct: false, signal });
 same<typeof watching, Stream<Note[]>>();

@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -18,6 +19,7 @@ from holdfast import (
     Database,
     DatabaseBusyError,
     DatabaseClosedError,
+    DiffContext,
     NestedTransactionError,
     NotADatabaseError,
     StorageUnavailableError,
@@ -884,3 +886,34 @@ async def test_of_two_hard_links_only_one_is_open(tmp_path: Path, path: str) -> 
         assert await database.fetch_value("SELECT count(*) FROM t") == 2
     async with holdfast.open(str(link)) as other:
         assert await other.fetch_value("SELECT count(*) FROM t") == 2
+
+
+# -- texts that are none ---------------------------------------------------------------------------
+
+NO_UTF8 = "CAST(x'41ff42' AS TEXT)"
+
+
+async def test_a_text_that_is_not_utf8_makes_no_row_unreadable(db: Database) -> None:
+    await db.execute("CREATE TABLE texts(id INTEGER PRIMARY KEY, a, b)")
+    insert = f"INSERT INTO texts(a, b) VALUES({NO_UTF8}, 1.5), ('ü', x'ff'), (2, NULL)"
+    assert (await db.execute(insert)).changes == 3
+    rows = await db.fetch_all("SELECT a, b AS a, a || 'x' FROM texts ORDER BY id DESC; ")
+    assert rows == [(2, None, "2x"), ("ü", b"\xff", "üx"), ("A\ufffdB", 1.5, "A\ufffdBx")]
+    assert rows[0].keys() == ["a", "a", "a || 'x'"]
+    assert await db.fetch_value("SELECT a FROM texts WHERE id = :id", {"id": 1}) == "A\ufffdB"
+    one = await db.fetch_one("WITH t AS (SELECT * FROM texts) SELECT * FROM t -- of all")
+    assert one == (1, "A\ufffdB", 1.5)
+    async with db.read_transaction() as tx:
+        assert await tx.fetch_all("SELECT a FROM texts LIMIT 1") == [("A\ufffdB",)]
+
+
+async def test_a_text_that_is_not_utf8_can_be_tracked(db: Database) -> None:
+    await db.execute("CREATE TABLE texts(id INTEGER PRIMARY KEY, a)")
+    seen: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+    async def on_change(ctx: DiffContext) -> None:
+        seen.set_result([tuple(row) for row in await ctx.with_extracted_diff("SELECT a FROM DIFF")])
+
+    async with await db.triggers.track_table_diff("texts", on_change, throttle=0):
+        await db.execute(f"INSERT INTO texts(a) VALUES({NO_UTF8}), ('b')")
+        assert await asyncio.wait_for(seen, PATIENCE) == [("A\ufffdB",), ("b",)]

@@ -144,8 +144,9 @@ export class Calls {
   #closed = false;
 
   /** timeout: seconds after which waiting for somebody of this page becomes an error. */
-  constructor(peer, number, timeout) {
+  constructor(peer, number, name, timeout) {
     this.peer = peer;
+    this.name = name;
     this.number = number;
     this.timeout = timeout;
   }
@@ -179,8 +180,17 @@ export class Calls {
     return ask(this.peer, target, method, args, { after, late, ...options });
   }
 
-  /** NestedTransactionError: the caller is inside of a write transaction of this database. */
+  /**
+   * NestedTransactionError: the caller is inside of a write transaction of this database.
+   * DatabaseClosedError: it is closed.
+   */
   check() {
+    if (this.#closed) {
+      throw named(
+        "DatabaseClosedError",
+        `the database ${JSON.stringify(this.name)} is closed; open it again with open()`,
+      );
+    }
     if (!isInside(this)) return;
     throw named(
       "NestedTransactionError",

@@ -1,18 +1,34 @@
 // Holdfast for JavaScript: SQLite databases that every tab of a site has open at once, in a worker.
 //
+// It works in pages and in their dedicated workers. (A service worker can start no worker, and gets a
+// "StorageUnavailableError".)
+//
 // Times are in seconds, as everywhere in Holdfast. Errors are HoldfastErrors, whose `name` is the type
-// that they have in Python; but an argument that cannot even be sent is a TypeError, an abort is the
-// signal's reason, and what a function of the page's throws comes back as it was.
+// that they have in Python; but an argument or option of a wrong type, or one that does not exist, is
+// a TypeError, and nothing is sent; an abort is the signal's reason, and what a function of the page's
+// throws comes back as it was.
 /// <reference lib="esnext.disposable" />
 
-/** What SQLite stores: INTEGER is a number, or a BigInt beyond 2**53; BLOB is a Uint8Array. */
+/**
+ * What SQLite stores: INTEGER is a number, or a BigInt where a number would not be exact (beyond
+ * ±Number.MAX_SAFE_INTEGER); BLOB is a Uint8Array. A TEXT that is not UTF-8 has U+FFFD in place of
+ * what is wrong.
+ */
 export type Value = null | number | bigint | string | Uint8Array;
 
-/** A parameter; `undefined` is NULL, a boolean is 0 or 1. */
+/**
+ * A parameter; `undefined` and NaN are NULL, a boolean is 0 or 1.
+ *
+ * A whole number that fits 64 bits is an INTEGER (3.0, -0 and 2**53 as well), any other number a REAL.
+ */
 export type Parameter = Value | undefined | boolean | ArrayBuffer | ArrayBufferView;
 
-/** For `?` in order, or for `:name` by name. */
-export type Parameters = readonly Parameter[] | Readonly<Record<string, Parameter>>;
+/** For `?` in order, or for `:name` by name, with or without the colon. */
+export type Parameters =
+  | readonly Parameter[]
+  | IterableIterator<Parameter>
+  | Readonly<Record<string, Parameter>>
+  | ReadonlyMap<string, Parameter>;
 
 /** A row by the names of its columns; of two columns of one name it has the first. */
 export type Row = Record<string, Value>;
@@ -31,6 +47,10 @@ export interface ExecuteResult {
  * What is read rejects at once. What writes, opens or creates rejects when the worker has undone it:
  * rejected with the reason, nothing of it was written. If the abort comes too late, because it is
  * committed already, the call ends as if there were no signal.
+ *
+ * A statement that is running ends within some ten milliseconds (where a Content-Security-Policy
+ * forbids the worker to read blob: URLs, it runs to its end, and is undone then). One that writes
+ * inside of a transaction takes the whole transaction with it.
  */
 export interface Abortable {
   signal?: AbortSignal;
@@ -453,10 +473,15 @@ export type ErrorName =
 /** The types of SQLite's errors that are met most, as apsw names them. */
 export type SqliteErrorName = "SQLError" | "ConstraintError" | "MismatchError" | "TooBigError";
 
-/** `name` is the type that the error has in Python. */
-export class HoldfastError extends Error {
+/**
+ * `name` is the type that the error has in Python. `stack` says where the call was made.
+ *
+ * A DOMException, so that `structuredClone` and `postMessage` keep its name and message. The clone is
+ * a plain DOMException, without `traceback` and `cause`.
+ */
+export class HoldfastError extends DOMException {
   /** One of these, or another type of Python's or of apsw's. */
-  name: ErrorName | SqliteErrorName | "ValueError" | "TypeError" | (string & {});
+  readonly name: ErrorName | SqliteErrorName | "ValueError" | "TypeError" | (string & {});
   /** Where it was raised in Python, as Python prints it. */
   traceback?: string;
 }

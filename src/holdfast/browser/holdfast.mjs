@@ -35,7 +35,7 @@ export async function open(name, options) {
   const peer = await found(storage, given);
   const undo = ({ number }) => peer.call(number, "close");
   const opened = await ask(peer, 0, "open", [name, args], { signal, undo, site });
-  return new Database(new Calls(peer, opened.number, busyTimeout), opened);
+  return new Database(new Calls(peer, opened.number, opened.name, busyTimeout), opened);
 }
 
 const IMPORT = ["storage", "wait", "onProgress", "signal"];
