@@ -37,16 +37,30 @@ class Stuck(AssertionError):
     """Everybody waits for somebody."""
 
 
+class _Future(asyncio.Future[Any]):
+    """Its place in a set depends neither on its address nor on earlier runs: asyncio has such sets.
+
+    Which one is the first there decides who goes on, and a run could not be repeated.
+    """
+
+    def __init__(self, loop: SeededLoop) -> None:
+        self._number = next(loop._numbers)
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class _Task(asyncio.Task[Any]):
-    """A task whose place in a set does not depend on its address: runs can be repeated."""
+    """A task with a place in sets as `_Future`."""
 
-    _numbers = itertools.count()
-
-    def __init__(self, coro: Any, *, context: contextvars.Context | None, **options: Any) -> None:
-        self._number = next(self._numbers)
+    def __init__(
+        self, coro: Any, *, loop: SeededLoop, context: contextvars.Context | None, **options: Any
+    ) -> None:
+        self._number = next(loop._numbers)
         self.context = contextvars.copy_context() if context is None else context
         self.queue: Queue | None = self.context.get(current)
-        super().__init__(coro, context=self.context, **options)
+        super().__init__(coro, loop=loop, context=self.context, **options)
 
     def __hash__(self) -> int:
         return self._number
@@ -63,6 +77,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._outside = self.queue("outside")
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = itertools.count()
+        self._numbers = itertools.count()
         self._running = False
         self._tasks: list[_Task] = []
         self.errors: list[dict[str, Any]] = []
@@ -166,7 +181,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return self._now
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return _Future(self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> Any:
         task = _Task(coro, loop=self, name=name, context=context)

@@ -15,6 +15,7 @@ from simulated_opfs import Library
 
 from faults.browser import Browser
 from faults.disk import Disk
+from faults.scheduler import SeededLoop
 
 
 def test_a_dead_tabs_code_never_runs_again(
@@ -69,3 +70,28 @@ def test_a_dead_tabs_code_never_runs_again(
     gc.collect()
     assert not browser.loop.errors
     assert not complaints
+
+
+@pytest.mark.parametrize("kind", ["tasks", "futures"])
+def test_what_order_there_is_in_a_set_does_not_depend_on_earlier_runs(kind: str) -> None:
+    """`asyncio.wait` puts what it waits for into one."""
+    kept = []
+
+    def order() -> list[int]:
+        loop = SeededLoop(random.Random(1))
+
+        async def main() -> list[int]:
+            made: list[asyncio.Future[Any]] = [
+                loop.create_task(asyncio.sleep(0)) if kind == "tasks" else loop.create_future()
+                for _ in range(5)
+            ]
+            kept.append(made)  # so that the next ones have other addresses
+            found = [made.index(each) for each in set(made)]
+            for future in made:
+                future.cancel()
+            return found
+
+        result: list[int] = loop.run(main())
+        return result
+
+    assert len({tuple(order()) for _ in range(20)}) == 1
