@@ -5,6 +5,7 @@
     /data/       node_modules/vega-datasets/data/
     /pyscript/   node_modules/@pyscript/core/dist/
     /e2e/        tests/e2e/pages/
+    /e2e/cleared.html                          has the browser clear the site's data
     /strict/     tests/e2e/pages/              the same under a strict Content-Security-Policy
     /strict/pyodide/                           as /pyodide/, for workers that are to be under it
     /benchmarks/ benchmarks/
@@ -36,8 +37,11 @@ FOLDERS = {
     "/": ROOT / "web",
 }
 
-# A worker's policy is that of its script's answer, not its page's.
-POLICIES = {"/strict/": "script-src 'self' 'wasm-unsafe-eval'"}
+# By the beginning of a path. A worker's policy is that of its script's answer, not its page's.
+HEADERS = {
+    "/strict/": ("Content-Security-Policy", "script-src 'self' 'wasm-unsafe-eval'"),
+    "/e2e/cleared.html": ("Clear-Site-Data", '"storage"'),
+}
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -65,9 +69,9 @@ class Handler(SimpleHTTPRequestHandler):
     def end_headers(self) -> None:
         # A changed file is seen at the next load; an unchanged one costs a 304.
         self.send_header("Cache-Control", "no-cache")
-        for prefix, policy in POLICIES.items():
+        for prefix, header in HEADERS.items():
             if self.path.startswith(prefix):
-                self.send_header("Content-Security-Policy", policy)
+                self.send_header(*header)
         super().end_headers()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:

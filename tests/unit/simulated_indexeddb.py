@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import apsw
 from simulated_javascript import JsBytes, JsException, over, promise
+from simulated_locks import LockQueues
 
 import holdfast.files
 import holdfast.storage
@@ -31,18 +31,12 @@ AT_ONCE = 16
 class Lock:
     """A request for a Web Lock; answer(granted, error) is called once, in a turn of its own."""
 
-    def __init__(
-        self, origin: Origin, name: str, exclusive: bool, answer: Callable[[bool, str], None]
-    ) -> None:
-        self.origin, self.name, self.exclusive, self.answer = origin, name, exclusive, answer
-        self.held = False
+    def __init__(self, name: str, exclusive: bool, answer: Callable[[bool, str], None]) -> None:
+        self.name, self.exclusive, self.answer = name, exclusive, answer
 
-    def release(self) -> None:
-        queue = self.origin.locks.get(self.name, deque())
-        if self in queue:
-            queue.remove(self)
-            self.held = False
-            self.origin.grant(self.name)
+
+def _answer(lock: Lock, granted: bool) -> None:
+    asyncio.get_running_loop().call_soon(lock.answer, granted, "")
 
 
 class Origin:
@@ -51,10 +45,9 @@ class Origin:
     def __init__(self) -> None:
         # name -> (size, block number -> block)
         self.databases: dict[str, tuple[int, dict[int, bytes]]] = {}
-        self.locks: dict[str, deque[Lock]] = {}
+        self.opened: list[Database] = []
+        self.locks: LockQueues[Lock] = LockQueues(_answer)
         self.full = False
-        # Whether the browser has cleared the site's data.
-        self.cleared = False
         self.fail: JsException | None = None
         # While it is not set, no transaction completes.
         self.gate = asyncio.Event()
@@ -63,16 +56,11 @@ class Origin:
         # (name, block numbers, strict) of each transaction that completed.
         self.written: list[tuple[str, list[int], bool]] = []
 
-    def grant(self, name: str) -> None:
-        queue = self.locks[name]
-        for lock in queue:
-            if lock.exclusive and lock is not queue[0]:
-                break
-            if not lock.held:
-                lock.held = True
-                asyncio.get_running_loop().call_soon(lock.answer, True, "")
-            if lock.exclusive:
-                break
+    def clear(self) -> None:
+        """The browser clears the site's data, and closes what is open."""
+        self.databases.clear()
+        for database in self.opened:
+            database.is_open, database.cleared = False, True
 
     def image(self, name: str) -> bytes:
         """What the next worker would read."""
@@ -93,10 +81,14 @@ class Database:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.is_open = True
+        self.is_open, self.cleared = True, False
 
     def close(self) -> None:
         self.is_open = False
+
+    def check(self) -> None:
+        if not self.is_open:
+            raise JsException("InvalidStateError", "The database connection is closed.")
 
 
 class Host:
@@ -118,29 +110,46 @@ class Host:
             self.origin.databases.setdefault(name, (0, {}))
         if name not in self.origin.databases:
             return None
-        self.opened.append(Database(name))
-        return self.opened[-1]
+        database = Database(name)
+        self.opened.append(database)
+        self.origin.opened.append(database)
+        return database
 
     def blocksAreOpen(self, database: Database) -> bool:
-        return database.is_open and not self.origin.cleared
+        return database.is_open
 
     @promise
     async def sizeOf(self, database: Database) -> int:
         await asyncio.sleep(0)
+        database.check()
         return self.origin.databases[database.name][0]
 
     @promise
     async def readBlocks(self, database: Database, at: int) -> JsBytes:
         await asyncio.sleep(0)
+        database.check()
         _, blocks = self.origin.databases[database.name]
         return JsBytes(b"".join(blocks[number] for number in sorted(blocks)[at : at + AT_ONCE]))
 
-    @promise
-    async def writeBlocks(
+    def writeBlocks(
         self, database: Database, size: int, keep: int, part: Callable[[], Any], durability: str
+    ) -> Any:
+        # JavaScript begins at once, in the turn of the caller: what closes later comes too late.
+        return self._write(database.is_open, database, size, keep, part, durability)
+
+    @promise
+    async def _write(
+        self,
+        was_open: bool,
+        database: Database,
+        size: int,
+        keep: int,
+        part: Callable[[], Any],
+        durability: str,
     ) -> None:
         origin = self.origin
-        assert database.is_open
+        if not was_open:
+            database.check()
         new: dict[int, bytes] = {}
         while (found := part()) is not None:
             numbers, content = found
@@ -151,6 +160,8 @@ class Host:
         for _ in range(TURNS):
             await asyncio.sleep(0)
         await origin.gate.wait()
+        if database.cleared:
+            database.check()
         if origin.full:
             raise JsException("QuotaExceededError", "the quota is used up")
         if origin.fail is not None:
@@ -166,6 +177,10 @@ class Host:
 
     @promise
     async def deleteBlocks(self, name: str) -> bool:
+        # Those that have it open are told, and close it: see host.js.
+        for database in self.origin.opened:
+            if database.name == name:
+                database.close()
         size, _ = self.origin.databases.pop(name, (0, {}))
         return size > 0
 
@@ -181,14 +196,9 @@ class Host:
         self._on_answer = callback
 
     def request(self, id: int, name: str, exclusive: bool, if_available: bool) -> None:
-        lock = Lock(self.origin, name, exclusive, lambda *answer: self._on_answer(id, *answer))
+        lock = Lock(name, exclusive, lambda *answer: self._on_answer(id, *answer))
         self._requests[id] = lock
-        queue = self.origin.locks.setdefault(name, deque())
-        queue.append(lock)
-        self.origin.grant(name)
-        if if_available and not lock.held:
-            queue.remove(lock)
-            self.refuse(id, "")
+        self.origin.locks.ask(lock, if_available)
 
     def refuse(self, id: int, error: str) -> None:
         """The answer to a request that is not granted."""
@@ -198,16 +208,12 @@ class Host:
     def release(self, id: int) -> None:
         if (lock := self._requests.pop(id, None)) is not None:
             # A browser hears of it when JavaScript's turn is over.
-            asyncio.get_running_loop().call_soon(lock.release)
+            asyncio.get_running_loop().call_soon(self.origin.locks.release, lock)
 
     @promise
     async def heldLocks(self, prefix: str) -> list[str]:
-        return [
-            lock.name
-            for queue in self.origin.locks.values()
-            for lock in queue
-            if lock.held and lock.name.startswith(prefix)
-        ]
+        held = self.origin.locks.held
+        return [name for name, by in held.items() if by and name.startswith(prefix)]
 
     def settle(self, promise: asyncio.Future[Any], callback: Any) -> None:
         def settled(future: asyncio.Future[Any]) -> None:
@@ -243,4 +249,4 @@ def worker(origin: Origin) -> Iterator[Host]:
         finally:
             for each in hub._hubs.values():
                 each.close()
-            origin.locks.clear()
+            origin.locks = LockQueues(_answer)

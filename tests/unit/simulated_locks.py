@@ -23,13 +23,13 @@ R = TypeVar("R", bound=Request)
 class LockQueues(Generic[R]):
     """answer(request, granted) is called once for each request that was not withdrawn.
 
-    A request that is withdrawn, or whose tab dies, leaves its queue and moves nobody up: those
-    behind it are looked at when a holder releases the lock, and not before. (So do Chromium and
-    Firefox; see ENGINE.md of the design, or withdraw an exclusive request behind a shared holder.)
+    stalls: as Chromium's. A request that is withdrawn, or whose tab dies, leaves its queue and
+    moves nobody up: those behind it are looked at when the last holder releases the lock, and not
+    before. Firefox and WebKit look at them at once. See tests/conformance/README.md.
     """
 
-    def __init__(self, answer: Callable[[R, bool], None]) -> None:
-        self._answer = answer
+    def __init__(self, answer: Callable[[R, bool], None], *, stalls: bool = True) -> None:
+        self._answer, self._stalls = answer, stalls
         self.held: dict[str, list[R]] = {}
         self.waiting: dict[str, deque[R]] = {}
 
@@ -47,10 +47,14 @@ class LockQueues(Generic[R]):
         waiting, held = self.waiting.get(request.name, deque()), self.held.get(request.name, [])
         if request in waiting:
             waiting.remove(request)
+            if self._stalls:
+                return
         elif request in held:
             held.remove(request)
-            while waiting and self._is_free(waiting[0]):
-                self._grant(waiting.popleft())
+            if self._stalls and held:
+                return
+        while waiting and self._is_free(waiting[0]):
+            self._grant(waiting.popleft())
 
     def _is_free(self, request: R) -> bool:
         held = self.held.get(request.name, [])

@@ -258,7 +258,7 @@ async def test_close_waits_for_a_commit(origin: Origin, a: Database) -> None:
     await closing
     assert await writing == (1, 1)
     assert durable(origin) == ["x"]
-    assert not hub._hubs and not origin.locks["holdfast:indexeddb:a.db"]
+    assert not hub._hubs and not origin.locks.held["holdfast:indexeddb:a.db"]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -365,7 +365,7 @@ async def test_who_only_listens_is_told_that_the_sites_data_was_cleared(
     watching = a.watch("SELECT * FROM t")
     assert await anext(watching) == []
     more = asyncio.ensure_future(anext(watching))
-    origin.cleared = True
+    origin.clear()
     with pytest.raises(StorageUnavailableError, match=r"site's data is cleared"):
         await more
     with pytest.raises(StorageUnavailableError, match=r"site's data is cleared"):
@@ -522,7 +522,7 @@ async def test_what_is_no_database_is_left_alone(origin: Origin) -> None:
         await opened()
     await asyncio.sleep(0)
     assert origin.image("a.db")[:8] == b"rubbish!"
-    assert not hub._hubs and not origin.locks["holdfast:indexeddb:a.db"]
+    assert not hub._hubs and not origin.locks.held["holdfast:indexeddb:a.db"]
 
 
 @pytest.mark.parametrize("name", ["", "a//b", "/a", "..", "a-wal"])

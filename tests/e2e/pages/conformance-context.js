@@ -53,6 +53,7 @@ async function lockStates() {
 
 // -- Files -----------------------------------------------------------------------------------------
 
+const files = new Map(); // actor -> FileSystemFileHandle
 const handles = new Map(); // actor -> FileSystemSyncAccessHandle
 
 function handle(actor) {
@@ -79,10 +80,15 @@ function open(options) {
   return async (actor, folder, path) => {
     const [within, name] = await place(folder, path);
     const file = await within.getFileHandle(name, { create: true });
-    const handle = await file.createSyncAccessHandle(options);
-    handles.set(actor, handle);
-    return `open ${handle.mode ?? "exclusive"}`.replace(/ readwrite$/, " exclusive");
+    files.set(actor, file);
+    return openHandle(actor, options);
   };
+}
+
+async function openHandle(actor, options) {
+  const handle = await files.get(actor).createSyncAccessHandle(options);
+  handles.set(actor, handle);
+  return `open ${handle.mode ?? "exclusive"}`.replace(/ readwrite$/, " exclusive");
 }
 
 const exclusive = open({});
@@ -105,6 +111,8 @@ ends.files = {
       }
     }
   },
+  // By the FileSystemFileHandle of before.
+  "sh-again": (actor) => openHandle(actor, { mode: "readwrite-unsafe" }),
   close: (actor) => handle(actor).close(),
   read(actor, folder, at, n) {
     const found = new Uint8Array(Number(n));
@@ -233,6 +241,20 @@ ends.blocks = {
 ends.blocks["dies-in-write"] = (...all) => {
   ends.blocks.write(...all).catch(() => {});
 };
+
+// -- Site data that is cleared ---------------------------------------------------------------------
+
+let clearing = null; // one for all scenarios of a round
+
+ends.cleared = {
+  ...ends.files,
+  async clear() {
+    clearing ??= fetch("cleared.html");
+    await clearing;
+    clearing = null;
+  },
+};
+for (const [verb, act] of Object.entries(ends.blocks)) ends.cleared[`db-${verb}`] = act;
 
 // -- What the page asks ----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 import apsw
+from simulated_files import EXCLUSIVE, SHARED, Files, Handle
 from simulated_javascript import JsBytes, JsException, JsProxy, over, promise
 from simulated_locks import LockQueues
 from simulated_opfs import Library, Process
@@ -84,7 +85,10 @@ class Request:
 
 
 class Browser:
-    """shared: whether tabs can share file handles. lossy: the share of messages that are lost."""
+    """shared: Chromium, whose tabs can share file handles, or else Firefox.
+
+    lossy: the share of messages that are lost.
+    """
 
     def __init__(
         self,
@@ -101,13 +105,11 @@ class Browser:
         self.context = contextvars.copy_context()
         self.tabs: list[SimulatedTab] = []
         self.channels: dict[str, list[Channel]] = {}
-        self.locks: LockQueues[Request] = LockQueues(self._answer_lock)
+        self.locks: LockQueues[Request] = LockQueues(self._answer_lock, stalls=shared)
         self.requests: dict[int, Request] = {}
-        # Exclusive handles: whose a file is now.
-        self.owner: dict[str, SimulatedTab] = {}
+        self.files = Files(disk, modes=shared)
         self.names: dict[int, tuple[SimulatedTab, str]] = {}
-        # Numbers of files that were removed while tabs had them.
-        self.cleared: set[int] = set()
+        self.handles: dict[int, Handle] = {}
         self.on_answer: Callable[[int, bool, str], None] = lambda *_: None
         self._made = 0
         # Until the browser finds out that a tab died, in seconds.
@@ -121,8 +123,13 @@ class Browser:
         return tab
 
     def clear(self) -> None:
-        """The site's data: open handles work on, into files that have no name any more."""
-        self.cleared.update(self.names)
+        """The site's data."""
+        self.files.clear()
+        for number, handle in self.handles.items():
+            if number in self.library.host and self.library.host[number] is not CLOSED:
+                tab, _ = self.names[number]
+                here = handle in self.files.handles
+                self.library.host[number] = (tab.process, handle.path) if here else CLOSED
 
     def kill(self, tab: SimulatedTab) -> None:
         """Now, in the middle of whatever it does."""
@@ -147,13 +154,8 @@ class Browser:
             channels[:] = [channel for channel in channels if channel.tab is not tab]
         for request in [each for each in self.requests.values() if each.tab is tab]:
             self.release(request.id)
-
-        def handles() -> None:
-            for name in [name for name, owner in self.owner.items() if owner is tab]:
-                del self.owner[name]
-
         late = self.choose.choice((0.0, 0.001, 0.05))
-        self.loop.call_later(late, handles, context=self.context.copy())
+        self.loop.call_later(late, self.files.close_all, tab, context=self.context.copy())
 
     # -- locks -------------------------------------------------------------------------------------
 
@@ -169,6 +171,10 @@ class Browser:
             self.locks.release(request)
 
 
+class Unanswered(AssertionError):
+    """Chromium never answers that: see tests/conformance/README.md."""
+
+
 class _Closed(Process):
     """Behind a number whose handle is not open, every call fails."""
 
@@ -180,6 +186,9 @@ class Channel:
         browser.channels.setdefault(name, []).append(self)
 
     def post(self, text: str) -> None:
+        if self.closed:
+            return  # host.js drops what the browser refuses
+
         def deliver() -> None:
             for other in list(self.browser.channels[self.name]):
                 if other is not self and self.browser.choose.random() >= self.browser.lossy:
@@ -221,22 +230,20 @@ class Host:
     def look(self, path: list[str]) -> list[str]:
         return path
 
-    def _folder(self, path: list[str]) -> str:
-        """What the names of its files begin with; none is a file itself."""
-        folder = "" if path[0] == "holdfast" else f"{path[0]}/"
-        for segment in path[1:]:
-            if re.fullmatch(r"tab\d+", segment):
-                continue
-            if folder + segment in self.browser.disk.content:
-                raise JsException("TypeMismatchError", f"{folder}{segment} is a file")
-            folder += f"{segment}/"
-        return folder
+    def _folder(self, path: list[str]) -> list[str]:
+        """Where it is for the tests, to whom all tabs' databases are in the root."""
+        top = [] if path[0] == "holdfast" else [path[0]]
+        return top + [each for each in path[1:] if not re.fullmatch(r"tab\d+", each)]
 
     @promise
     async def nameFiles(self, path: list[str], names: list[str]) -> JsProxy:
-        tab = self._tab
-        names = [self._folder(path) + name for name in names]
-        await tab.ask(lambda: [self.browser.disk.add(name) for name in names])
+        tab, folder, files = self._tab, self._folder(path), self.browser.files
+
+        def make() -> list[str]:
+            files.folder(folder, create=True)
+            return [files.file([*folder, name], create=True) for name in names]
+
+        names = await tab.ask(make)
         numbers = self.browser.library.add(tab.process, names)
         for number, name in zip(numbers, names, strict=True):
             self.browser.names[number] = (tab, name)
@@ -247,46 +254,58 @@ class Host:
     @promise
     async def findFiles(self, path: list[str], names: list[str]) -> JsProxy:
         numbers = await self.nameFiles(path, names)
-        if self.browser.shared:
+        if not self.browser.shared:
+            return JsProxy([list(numbers), False, False])
+        try:
             await self.openFiles(numbers, True)
-        return JsProxy([list(numbers), self.browser.shared, self.browser.shared])
+        except JsException as error:
+            if error.name != "NoModificationAllowedError":
+                raise
+            return JsProxy([list(numbers), True, False])
+        return JsProxy([list(numbers), True, True])
 
     @promise
     async def openFiles(self, numbers: list[int], shared: bool) -> None:
         browser, tab = self.browser, self.browser.names[numbers[0]][0]
-        names = [browser.names[number][1] for number in numbers]
+        mode = SHARED if shared else EXCLUSIVE
 
-        def take() -> None:
-            if any(browser.owner.get(name, tab) is not tab for name in names):
-                raise JsException("NoModificationAllowedError", "another tab has it")
-            if not shared:
-                browser.owner.update(dict.fromkeys(names, tab))
+        def take() -> list[Handle]:
+            opened: list[Handle] = []
+            try:
+                for number in numbers:
+                    path = browser.names[number][1].split("/")
+                    opened.append(browser.files.open(path, tab, mode))
+            except JsException:
+                for handle in opened:
+                    browser.files.close(handle)
+                raise
+            return opened
 
         if all(browser.library.host[number] is not CLOSED for number in numbers):
             return
-        if browser.cleared.intersection(numbers):
-            raise JsException("NotFoundError", "the file is not there")
-        await tab.ask(take)
-        for number in numbers:
-            browser.library.host[number] = (tab.process, browser.names[number][1])
+        opened = await tab.ask(take)
+        for number, handle in zip(numbers, opened, strict=True):
+            browser.handles[number] = handle
+            browser.library.host[number] = (tab.process, handle.path)
 
     def closeFiles(self, numbers: list[int]) -> None:
         tab = self.browser.names[numbers[0]][0]
         for number in numbers:
-            if not tab.dead:
+            if not tab.dead and number in self.browser.handles:
+                handle = self.browser.handles.pop(number)
+                if handle.cleared:
+                    raise Unanswered(f"the close of {handle}: the worker would wait for ever")
                 self.browser.library.host[number] = CLOSED
                 # A handle is closed without waiting for anybody.
-                name = self.browser.names[number][1]
-                if self.browser.owner.get(name) is tab:
-                    del self.browser.owner[name]
+                self.browser.files.close(handle)
 
     @promise
     async def closePresent(self, numbers: list[int]) -> None:
-        self.closeFiles(numbers)
+        if await self.stillThere(numbers[:2]):
+            self.closeFiles(numbers)
 
     def _content(self, number: int) -> bytearray:
-        _, name = self.browser.names[number]
-        process, _ = self.browser.library.host[number]
+        process, name = self.browser.library.host[number]
         return process.reach("read").content[name]
 
     def peek(self, number: int, n: int) -> JsBytes:
@@ -309,27 +328,34 @@ class Host:
 
     @promise
     async def stillThere(self, numbers: list[int]) -> bool:
-        return not self.browser.cleared.intersection(numbers)
+        handles = self.browser.handles
+        return await self._tab.ask(
+            lambda: not any(handles[number].cleared for number in numbers if number in handles)
+        )
 
     @promise
     async def entriesOf(self, path: list[str]) -> list[str]:
-        folder = self._folder(path)
-        names = self.browser.disk.content
-        return [
-            name.removeprefix(folder)
-            for name in names
-            if name.startswith(folder) and "/" not in name.removeprefix(folder)
-        ]
+        try:
+            found = await self._tab.ask(lambda: self.browser.files.names(self._folder(path)))
+        except JsException as error:
+            if error.name != "NotFoundError":
+                raise
+            return []
+        return [name for name in found if not name.startswith("holdfast")]
 
     @promise
     async def removeFiles(self, path: list[str], names: list[str]) -> bool:
         folder = self._folder(path)
+        gone = True
         for name in names:
-            if folder + name in self.browser.disk.content:
-                self.browser.disk.truncate(folder + name, 0)
-                self.browser.disk.flush(folder + name)
-                del self.browser.disk.content[folder + name]
-        return True
+            try:
+                await self._tab.ask(lambda name=name: self.browser.files.remove([*folder, name]))
+            except JsException as error:
+                if error.name == "NoModificationAllowedError":
+                    gone = False
+                elif error.name != "NotFoundError":
+                    raise
+        return gone
 
     @promise
     async def list(self, path: Any, n: int) -> JsProxy:

@@ -73,7 +73,7 @@ class Schedule:
         held = [name for name, by in self.browser.locks.held.items() if by]
         waiting = [name for name, by in self.browser.locks.waiting.items() if by]
         assert not held and not waiting, (held, waiting)
-        assert not self.browser.owner, self.browser.owner
+        assert not self.browser.files.handles, self.browser.files.handles
 
     async def _slot(self) -> None:
         """One tab after the other in its place."""

@@ -177,7 +177,7 @@ def test_a_tab_that_closes_in_the_middle_of_anything_keeps_nothing(
         await b.run(other.close())
         await asyncio.sleep(1)
         assert not any(browser.locks.held.values()), browser.locks.held
-        assert not browser.owner, browser.owner
+        assert not browser.files.handles, browser.files.handles
         return ended
 
     ended = []
