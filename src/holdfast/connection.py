@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import apsw
 
 from . import interrupts
 from .rows import ExecuteResult, Parameters, Row
-from .statements import Statement, Statements
+from .statements import Statement, Statements, ViewWrite
 
 # What a transaction wrote: table (its real name) -> smallest rowid inserted, None where nothing
 # was inserted or the table has no rowids.
@@ -28,9 +28,11 @@ class HookedChanges:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._touched: Touched = {}
+        self._rows: dict[tuple[str, int], int] = {}
         connection.set_update_hook(self._row)
 
     def _row(self, action: int, _db: str, table: str, rowid: int) -> None:
+        self._rows[table, action] = self._rows.get((table, action), 0) + 1
         first = self._touched.get(table)
         if action == apsw.SQLITE_INSERT and (first is None or rowid < first):
             self._touched[table] = rowid
@@ -40,18 +42,29 @@ class HookedChanges:
     def take(self) -> Touched:
         """What was written since this was last asked."""
         touched, self._touched = self._touched, {}
+        self._rows.clear()
         return touched
+
+    def rows(self, table: str, operation: int) -> int:
+        """How many rows of a table were written by that operation since `take`."""
+        return self._rows.get((table, operation), 0)
 
 
 class Connection:
     """A connection with its statements; every method is synchronous and takes no lease."""
 
     def __init__(
-        self, connection: apsw.Connection, take_changes: Callable[[], Touched] | None = None
+        self,
+        connection: apsw.Connection,
+        take_changes: Callable[[], Touched] | None = None,
+        rows_written: Callable[[str, int], int] | None = None,
     ) -> None:
         self.raw = connection
         self.statements = Statements(connection)
-        self._take_changes = take_changes or HookedChanges(connection).take
+        if take_changes is None or rows_written is None:
+            hooked = HookedChanges(connection)
+            take_changes, rows_written = hooked.take, hooked.rows
+        self._take_changes, self._rows_written = take_changes, rows_written
         # Where the temporary triggers of this connection put their records.
         self.temporary_destinations: set[str] = set()
         # What has to be done around a statement that changes the schema.
@@ -142,6 +155,11 @@ class Connection:
         return self._execute(statement, params)
 
     def _execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
+        if statement.view is not None:
+            with self._counting_view(statement.view) as counted:
+                for _ in self.raw.execute(statement.sql, params):
+                    pass
+            return ExecuteResult(counted(), self.raw.last_insert_rowid())
         before = self.raw.total_changes()
         for _ in self.raw.execute(statement.sql, params):
             pass
@@ -166,6 +184,11 @@ class Connection:
         return self._execute_many(statement, many)
 
     def _execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
+        if statement.view is not None:
+            with self._counting_view(statement.view) as counted:
+                for _ in self.raw.executemany(statement.sql, many):
+                    pass
+            return ExecuteResult(counted(), self.raw.last_insert_rowid())
         before = self.raw.total_changes()
         counted: list[int] | None = None
         if statement.fires_triggers:
@@ -176,6 +199,36 @@ class Connection:
         if counted is not None:
             counted[0] += self.raw.changes()
         return self._result(statement, before, counted, many=True)
+
+    @contextmanager
+    def _counting_view(self, view: ViewWrite) -> Iterator[Callable[[], int]]:
+        """Around a write through a view: SQLite counts no rows of a view."""
+        raw = self.raw
+        if view.base is not None:
+            base, operation = view.base, view.operation
+            before = self._rows_written(base, operation)
+            yield lambda: self._rows_written(base, operation) - before
+            return
+        # A view of the application's own: its trigger runs once for each row, and what it writes
+        # is its own affair. A row that led to any write at all is counted.
+        written, total = 0, raw.total_changes()
+
+        def look() -> int:
+            nonlocal written, total
+            if raw.total_changes() != total:
+                total = raw.total_changes()
+                written += 1
+            return written
+
+        def entered(event: dict[str, Any]) -> None:
+            if event["sql"] == f"TRIGGER {view.trigger}":
+                look()
+
+        raw.trace_v2(apsw.SQLITE_TRACE_STMT, entered, id=self)
+        try:
+            yield look
+        finally:
+            raw.trace_v2(0, None, id=self)
 
     def _counting(self, many: Iterable[Parameters], counted: list[int]) -> Iterator[Parameters]:
         # Between two rows, changes() is what the row before changed by itself.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -68,8 +68,18 @@ _CREATE_TEMPORARY = frozenset(
         apsw.SQLITE_CREATE_TEMP_TRIGGER,
     }
 )
+_WRITES = (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE)
 _VACUUM = re.compile(r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*vacuum\b", re.I | re.S)
 _KEPT = 500
+
+
+class ViewWrite(NamedTuple):
+    """A write through a view, as its INSTEAD OF trigger carries it out."""
+
+    trigger: str
+    operation: int
+    # The table that has a row for each of the view's, of a view of the schema.
+    base: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class Statement:
     unhooked: frozenset[str]
     # It sees the temporary schema, which other connections do not have.
     temporary: bool = False
+    view: ViewWrite | None = None
 
 
 class Statements:
@@ -298,7 +309,28 @@ class Statements:
             ddl=ddl,
             reads=frozenset(reads),
             unhooked=frozenset(unhooked),
+            view=self._view_write(actions) if fires_triggers else None,
         )
+
+    def _view_write(
+        self, actions: list[tuple[int, str | None, str | None, str | None]]
+    ) -> ViewWrite | None:
+        """What a write through a view comes to; None: it writes to a table."""
+        writes = [(action, one, within) for action, one, _, within in actions if action in _WRITES]
+        operation, target, _ = writes[0]
+        find = (
+            "SELECT name FROM main.sqlite_master WHERE type = 'view' AND name = :name "
+            "COLLATE NOCASE UNION ALL SELECT name FROM temp.sqlite_master "
+            "WHERE type = 'view' AND name = :name COLLATE NOCASE"
+        )
+        view = self._connection.execute(find, {"name": target}).get
+        if view is None:
+            return None
+        for _, table, within in writes[1:]:
+            if within:
+                schemas = within.startswith("ps_view_") and within.endswith(f"__{view}")
+                return ViewWrite(within, operation, table if schemas else None)
+        return None
 
     def _without_rowids(self) -> set[str]:
         rows = self._connection.execute(

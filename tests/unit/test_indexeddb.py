@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -422,13 +423,25 @@ async def test_closing_one_takes_nothing_from_the_other(
     await b.close()
     task.cancel()
     await asyncio.wait({task})
-    rows = await a.fetch_all("SELECT name FROM temp.sqlite_master WHERE type <> 'trigger'")
+    rows = await a.fetch_all(
+        "SELECT name FROM temp.sqlite_master WHERE type <> 'trigger' AND tbl_name <> 'ps_triggers'"
+    )
     assert {row[0] for row in rows} == {"diff_of_a", "sqlite_sequence", "of_a"}
     assert await a.fetch_value("SELECT count(*) FROM temp.sqlite_master WHERE type='trigger'") == 3
     await a.execute("INSERT INTO t(v) VALUES('x')")
     assert await a.fetch_value("SELECT count(*) FROM diff_of_a") == 1
     assert durable(origin) == ["x"]
     assert (await a.status()).tabs == 1
+
+
+async def test_triggers_outlive_the_tab_that_made_the_first(a: Database, b: Database) -> None:
+    await a.triggers.create_diff_trigger("t", "of_a")
+    await b.triggers.create_diff_trigger("t", "of_b")
+    await a.close()
+    await b.execute("ALTER TABLE t ADD COLUMN more")
+    await b.execute("INSERT INTO t(v, more) VALUES ('x', 'y')")
+    value = await b.fetch_value("SELECT value FROM of_b")
+    assert json.loads(value)["more"] == "y"
 
 
 async def test_a_tab_closes_while_another_has_the_turn(a: Database, b: Database) -> None:

@@ -227,8 +227,9 @@ class Hub:
     def _note_temporary(self, source: IndexedDBStorage) -> None:
         """Whose temporary tables there are: those of all tabs are in one schema."""
         found = self.main.run(
-            "SELECT type, name FROM temp.sqlite_master "
-            "WHERE type <> 'index' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+            "SELECT type, name FROM temp.sqlite_master WHERE type <> 'index' "
+            # The records of everybody's triggers are nobody's.
+            "AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> 'ps_triggers'"
         )
         known = self._temporary
         self._temporary = {(kind, name): known.get((kind, name), source) for kind, name in found}

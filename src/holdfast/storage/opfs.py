@@ -149,7 +149,10 @@ class OpfsStorage(Storage):
                 touched[parts[i]] = int(rowid) if rowid else None
             return touched
 
-        return Connection(raw, take)
+        def rows(table: str, operation: int) -> int:
+            return int(changes.execute("SELECT holdfast_rows(?, ?)", (table, operation)).get)
+
+        return Connection(raw, take, rows)
 
     async def connect_reader(self, bound: Bound) -> Connection:
         leases = self.node.leases

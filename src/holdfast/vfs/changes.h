@@ -6,6 +6,7 @@
 typedef struct {
   char *table;
   i64 first_inserted; /* smallest rowid inserted, NO_ROWID: none */
+  i64 rows[3];        /* inserted, updated, deleted */
 } Change;
 typedef struct {
   Change *change;
@@ -13,6 +14,11 @@ typedef struct {
   int last; /* most rows go where the one before went */
   int failed;
 } Changes;
+
+/* The place of an operation in Change.rows. */
+static int changes_kind(int op) {
+  return op == SQLITE_INSERT ? 0 : op == SQLITE_UPDATE ? 1 : 2;
+}
 
 static void changes_row(void *context, int op, const char *db, const char *table, i64 rowid) {
   Changes *changes = context;
@@ -39,10 +45,12 @@ static void changes_row(void *context, int op, const char *db, const char *table
       }
       memcpy(changes->change[i].table, table, length);
       changes->change[i].first_inserted = NO_ROWID;
+      memset(changes->change[i].rows, 0, sizeof changes->change[i].rows);
       changes->used++;
     }
     changes->last = i;
   }
+  changes->change[i].rows[changes_kind(op)]++;
   if (op == SQLITE_INSERT && rowid < changes->change[i].first_inserted)
     changes->change[i].first_inserted = rowid;
 }
@@ -95,4 +103,18 @@ static void sql_changes(sqlite3_context *context, int n, sqlite3_value **values)
     return;
   }
   sqlite3_result_text(context, result, length, sqlite3_free);
+}
+
+/* holdfast_rows(table, operation): how many rows of the table this connection
+** wrote by SQLITE_INSERT, SQLITE_UPDATE or SQLITE_DELETE, since
+** holdfast_changes() was last asked. */
+static void sql_rows(sqlite3_context *context, int n, sqlite3_value **values) {
+  Changes *changes = sqlite3_user_data(context);
+  const char *table = (const char *)sqlite3_value_text(values[0]);
+  int i, kind = changes_kind(sqlite3_value_int(values[1]));
+  i64 rows = 0;
+  (void)n;
+  for (i = 0; table && i < changes->used; i++)
+    if (strcmp(changes->change[i].table, table) == 0) rows = changes->change[i].rows[kind];
+  sqlite3_result_int64(context, rows);
 }

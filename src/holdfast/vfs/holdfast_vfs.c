@@ -217,6 +217,10 @@ int sqlite3_holdfastvfs_init(sqlite3 *db, char **error, const sqlite3_api_routin
   if (rc == SQLITE_OK)
     rc = sqlite3_create_function_v2(db, "holdfast_changes", 0, SQLITE_UTF8 | SQLITE_DIRECTONLY,
                                     changes, sql_changes, 0, 0, changes_free);
+  /* The first one owns `changes`, and is there as long as the connection. */
+  if (rc == SQLITE_OK)
+    rc = sqlite3_create_function_v2(db, "holdfast_rows", 2, SQLITE_UTF8 | SQLITE_DIRECTONLY,
+                                    changes, sql_rows, 0, 0, 0);
   if (rc == SQLITE_OK) sqlite3_update_hook(db, changes_row, changes);
   for (i = 0; rc == SQLITE_OK && i < sizeof functions / sizeof *functions; i++)
     rc = sqlite3_create_function(db, functions[i].name, functions[i].arguments,
