@@ -10,6 +10,7 @@ import apsw
 
 from . import interrupts
 from .rows import ExecuteResult, Parameters, Row
+from .session import RawConnection, Session
 from .statements import Statement, Statements, ViewWrite
 
 # What a transaction wrote: table (its real name) -> smallest rowid inserted, None where nothing
@@ -60,6 +61,7 @@ class Connection:
         rows_written: Callable[[str, int], int] | None = None,
     ) -> None:
         self.raw = connection
+        self.session: Session | None = None
         self.statements = Statements(connection)
         if take_changes is None or rows_written is None:
             hooked = HookedChanges(connection)
@@ -72,6 +74,17 @@ class Connection:
         self._columns: dict[Any, tuple[str, ...]] = {}
         self._unhooked: set[str] = set()
         interrupts.watch(connection)
+
+    def share(self, session: Session | None) -> None:
+        """From here on its settings and functions are those of the other connections, too."""
+        self.session = session
+        if isinstance(self.raw, RawConnection):
+            self.raw.session = session
+
+    def bring_up(self) -> None:
+        """Have what was set on the other connections; under a lease."""
+        if self.session is not None and isinstance(self.raw, RawConnection):
+            self.session.bring_up(self.raw)
 
     def statement(self, sql: str) -> Statement:
         return self.statements.get(sql)
@@ -156,10 +169,10 @@ class Connection:
 
     def _execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         if statement.view is not None:
-            with self._counting_view(statement.view) as counted:
+            with self._counting_view(statement.view) as written:
                 for _ in self.raw.execute(statement.sql, params):
                     pass
-            return ExecuteResult(counted(), self.raw.last_insert_rowid())
+            return ExecuteResult(written(), self.raw.last_insert_rowid())
         before = self.raw.total_changes()
         for _ in self.raw.execute(statement.sql, params):
             pass
@@ -185,10 +198,10 @@ class Connection:
 
     def _execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
         if statement.view is not None:
-            with self._counting_view(statement.view) as counted:
+            with self._counting_view(statement.view) as written:
                 for _ in self.raw.executemany(statement.sql, many):
                     pass
-            return ExecuteResult(counted(), self.raw.last_insert_rowid())
+            return ExecuteResult(written(), self.raw.last_insert_rowid())
         before = self.raw.total_changes()
         counted: list[int] | None = None
         if statement.fires_triggers:

@@ -26,6 +26,7 @@ from .errors import (
 from .exporting import OnProgress, export_chunks
 from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
+from .session import Session
 from .statements import Statement
 from .transactions import Transaction, is_inside, read_transactions, write_transactions
 from .triggers import TriggerManager
@@ -74,6 +75,8 @@ class Database:
         self._turn = storage.turn
         self._readers = Readers(self)
         self._mender = Mender.of(connection)
+        if connection.session is None:
+            connection.share(Session())
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,6 +157,7 @@ class Database:
         # The way without waiting: the main connection is free, its lease is here.
         if self._may_go_on() and self._storage.begin_read_now(main):
             try:
+                main.bring_up()
                 if not main.statement(sql).readonly:
                     raise ValueError(f"{sql!r} writes; use execute()")
                 return main.fetch(sql, params, one)

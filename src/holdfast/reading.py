@@ -40,13 +40,16 @@ class Readers:
             and not main.statements.may_see_temporary(sql)
         ):
             async with self._lent(bound) as connection:
-                yield connection
-            return
+                if sql is None or not connection.statement(sql).of_writer:
+                    yield connection
+                    return
+            # What it asks about is told by the main connection alone.
         await database._turn.acquire(bound)
         try:
             database._check_open()
             await self._begin(main, bound)
             try:
+                main.bring_up()
                 yield main
             finally:
                 storage.end_read()
@@ -97,6 +100,7 @@ class Readers:
         try:
             await self._begin(connection, bound)
             try:
+                connection.bring_up()
                 yield connection
             finally:
                 self._database._storage.end_read()
@@ -131,6 +135,7 @@ class Readers:
         if database._closing:  # while this waited
             connection.close()
             database._check_open()
+        connection.share(database._main.session)
         self._busy.add(connection)
         return connection
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from .session import RawConnection
+
 # Pragmas that would take the database away from its other tabs, or turn off what triggers and
 # holdfast's own writes rely on.
 _REFUSED_PRAGMAS = frozenset(
@@ -47,6 +49,9 @@ _ASKING_PRAGMAS = frozenset(
 _WRITING_PRAGMAS = frozenset(
     {"application_id", "incremental_vacuum", "optimize", "schema_version", "user_version"}
 )
+# They tell what a connection did, or what it is, and not what is in the database.
+_OF_WRITER = frozenset({"last_insert_rowid", "changes", "total_changes"})
+_OF_WRITER_PRAGMAS = frozenset({"data_version", "defer_foreign_keys", "query_only"})
 _DDL_ACTIONS = frozenset(
     code
     for name, code in vars(apsw).items()
@@ -102,6 +107,8 @@ class Statement:
     # It sees the temporary schema, which other connections do not have.
     temporary: bool = False
     view: ViewWrite | None = None
+    # What it asks about is of the connection that writes.
+    of_writer: bool = False
 
 
 class Statements:
@@ -112,6 +119,7 @@ class Statements:
         self._known: dict[str, Statement] = {}
         self._actions: list[tuple[int, str | None, str | None, str | None]] | None = None
         self._temporary = False
+        self._of_writer = False
         # Tables of which no column is read, as in count(*): SQLite does not tell their schema.
         self._unplaced: set[str] = set()
         self._ddl = False
@@ -133,7 +141,7 @@ class Statements:
         if known is None:
             if not isinstance(sql, str):
                 raise TypeError(f"sql must be a str, not {type(sql).__name__}")
-            self._temporary = False
+            self._temporary = self._of_writer = False
             self._unplaced.clear()
             known = self._analyse(sql)
             if (
@@ -142,6 +150,8 @@ class Statements:
                 or any(map(self._is_temporary, self._unplaced))
             ):
                 known = replace(known, temporary=True)
+            if self._of_writer:
+                known = replace(known, of_writer=True)
             if len(self._known) >= _KEPT:
                 del self._known[next(iter(self._known))]
             self._known[sql] = known
@@ -176,10 +186,19 @@ class Statements:
             self._temporary |= db == "temp" or action == apsw.SQLITE_PRAGMA
             if action == apsw.SQLITE_READ and db is None and one:
                 self._unplaced.add(one)
+            self._of_writer |= (
+                # Functions are told as the second, in any case.
+                (action == apsw.SQLITE_FUNCTION and within is None and two in _OF_WRITER)
+                or (action == apsw.SQLITE_PRAGMA and (one or "").lower() in _OF_WRITER_PRAGMAS)
+            )
             # Most pragmas take effect when they are prepared, which is not yet meant here.
             return apsw.SQLITE_IGNORE if _sets(action, one, two) else apsw.SQLITE_OK
         if action == apsw.SQLITE_PRAGMA and _refusal(one, two) and one != "query_only":
             return apsw.SQLITE_DENY  # on the raw connection; but readers are made "query_only"
+        if action == apsw.SQLITE_PRAGMA and one and two is not None:
+            raw = self._connection
+            if isinstance(raw, RawConnection) and raw.session is not None:
+                raw.session.note_pragma(raw, one.lower(), two)
         if action in _DDL_ACTIONS:
             self._ddl = True
             # CREATE TABLE temp.t is not told as one of those: only the word TEMP makes it such.

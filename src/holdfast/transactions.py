@@ -228,6 +228,11 @@ class Transaction:
             raise ValueError(
                 f"{sql!r} writes, and this is a read transaction; use write_transaction()"
             )
+        if statement.of_writer and not self.writable:
+            raise ValueError(
+                f"{sql!r} asks what the connection did that writes, and a read transaction has one "
+                "of its own, which wrote nothing; call it on the database or in write_transaction()"
+            )
         if statement.alone:
             raise ValueError(f"{sql!r} cannot run inside a transaction; call it on the database")
         return statement

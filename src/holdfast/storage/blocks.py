@@ -28,6 +28,8 @@ from functools import cache
 
 import apsw
 
+from ..session import RawConnection
+
 # Bytes. SQLite's default page size: mostly, a block is a page. Other page sizes do as well.
 BLOCK = 4096
 
@@ -85,11 +87,11 @@ class Blocks:
 
     def connect_writer(self) -> apsw.Connection:
         """The connection that writes; one at a time. It needs JOURNAL to do so."""
-        return apsw.Connection(self._name, vfs=_NAME)
+        return RawConnection(self._name, vfs=_NAME)
 
     def connect_reader(self) -> apsw.Connection:
         """A connection whose transactions each see one committed image."""
-        return apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READONLY, vfs=_NAME)
+        return RawConnection(self._name, flags=apsw.SQLITE_OPEN_READONLY, vfs=_NAME)
 
     # -- a commit --------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ import apsw
 from ..bounds import Bound
 from ..connection import Connection
 from ..errors import NotADatabaseError, StorageUnavailableError
+from ..session import RawConnection
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
 from .file_guard import Begun, FileGuard
@@ -150,7 +151,7 @@ class FileStorage(Storage):
     def _connect(
         self, flags: int, keep: Callable[[apsw.Connection], None] = lambda raw: None
     ) -> Connection:
-        raw = apsw.Connection(self.path, flags=flags)
+        raw = RawConnection(self.path, flags=flags)
         try:
             _check_there(raw)
             mode = raw.execute("PRAGMA journal_mode = WAL").get

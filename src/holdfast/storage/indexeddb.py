@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..bounds import Bound
 from ..connection import Connection
 from .base import Storage, StorageStatus
-from .hub import Hub, Turn, join, leave
+from .hub import CACHE_KIB, Hub, Turn, join, leave
 from .indexeddb_store import IndexedDBStore
 from .node import check_name
 
@@ -56,7 +56,7 @@ class IndexedDBStorage(Storage):
     async def connect_reader(self, bound: Bound) -> Connection:
         raw = self.hub.blocks.connect_reader()
         self.configure(raw)
-        raw.execute("PRAGMA query_only = ON").fetchall()
+        raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}; PRAGMA query_only = ON").fetchall()
         return Connection(raw)
 
     def disconnect(self, connection: Connection) -> None:

@@ -10,6 +10,7 @@ import apsw
 
 from ..bounds import Bound
 from ..connection import Connection
+from ..session import RawConnection
 from .base import Storage, StorageStatus
 from .store import Scratch, Store
 
@@ -42,7 +43,7 @@ class MemoryStorage(Storage):
         return Connection(raw)
 
     def _connect(self) -> apsw.Connection:
-        raw = apsw.Connection(":memory:")
+        raw = RawConnection(":memory:")
         self.configure(raw)
         return raw
 

@@ -15,6 +15,7 @@ from ..errors import (
     NotADatabaseError,
     StorageUnavailableError,
 )
+from ..session import RawConnection
 from .base import Storage, StorageStatus
 from .history import History, Step
 from .leases import Level
@@ -111,7 +112,7 @@ class OpfsStorage(Storage):
 
     def _connect(self) -> Connection:
         try:
-            raw = apsw.Connection(self.name, vfs="holdfast")
+            raw = RawConnection(self.name, vfs="holdfast")
         except apsw.CantOpenError as error:
             raise StorageUnavailableError(f"{self.name!r} cannot be opened: {error}") from error
         try:

@@ -94,6 +94,7 @@ class Mender:
 
     def begun(self) -> None:
         """A write transaction began: somebody may have changed the schema since the last one."""
+        self._engine.bring_up()
         seen = self._engine.raw.data_version()
         if seen != self._seen or self.sound_at is None:
             self.mend(final=True)
