@@ -9,7 +9,7 @@ const WRITES = 350;
 
 const prepare = `
 import asyncio, holdfast
-import holdfast.storage.node as node
+import holdfast.storage.wal as wal
 db = await holdfast.open("fairness.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, n INTEGER)")
 await db.execute("CREATE TABLE IF NOT EXISTS pads(tab INTEGER PRIMARY KEY, pad BLOB)")
@@ -46,10 +46,10 @@ while least < ${TURNS} or written < ${WRITES}:
             await tx.execute("UPDATE turns SET n = n + 1 WHERE tab = ?", (${me},))
         least = await tx.fetch_value("SELECT min(n) FROM turns")
         written = last["n"] + 1 if last else 1
-    frames = max(frames, db._storage.node.frames)
+    frames = max(frames, db._storage.node.wal.frames)
 writing = False
 await reader
-{"frames": frames, "wrong": wrong, "threshold": node.CHECKPOINT}
+{"frames": frames, "wrong": wrong, "threshold": wal.CHECKPOINT}
 `;
 
 test("everybody gets a turn, and the WAL stays bounded", async ({ openTab, handleMode }) => {

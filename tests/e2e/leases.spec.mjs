@@ -176,8 +176,8 @@ writing = asyncio.ensure_future(write())
   expect(await a.run(frames)).toBeGreaterThan(300);
   // Nobody is in its way, and it has the time that a slow browser takes to say so.
   await a.run(`
-import holdfast.storage.node as node
-node._BRIEFLY = ${PATIENCE}
+import holdfast.storage.wal as wal
+wal.BRIEFLY = ${PATIENCE}
 await db.close()
 `);
   expect(await bytes()).toBe(0);

@@ -23,7 +23,6 @@ import json
 import logging
 import re
 import uuid
-from array import array
 from collections.abc import Awaitable, Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ from ..errors import DatabaseBusyError, StorageUnavailableError
 from .history import History, Step
 from .leases import Leases, Level
 from .presence import SOON, Presence
-from .wishes import DRAIN, HOLD_BACK
+from .wal import Wal
 
 if TYPE_CHECKING:
     from ..browser.channel import Channel
@@ -50,28 +49,8 @@ logger = logging.getLogger("holdfast")
 # The folder of OPFS that all of this package's files are in.
 FOLDER = "holdfast"
 
-# A file control of the VFS: bring the wal-index up to date (see holdfast_vfs.c).
-CATCH_UP = 0x48460001
-# Another: where the wal-index stands.
-POSITION = 0x48460002
-# And one: the next checkpoint that empties the WAL begins it anew in place.
-RESTART = 0x48460003
-
 # What tabs must agree on to share a database: the locks, the messages and what the files mean.
 PROTOCOL = 1
-
-# Frames in the WAL from which a writer tries to checkpoint.
-CHECKPOINT = 1000
-# How long it waits for readers by then, in seconds; longer in proportion when there are more.
-PATIENCE = 0.02
-# Where some read all the time, it tries again when the WAL has grown by this part.
-_GROWTH = 4
-# Frames from which the last tab that leaves empties the WAL, which every opening reads.
-CHECKPOINT_AT_CLOSE = 100
-# How long it waits for that, in seconds.
-_BRIEFLY = 0.02
-# How long a checkpoint that no write waits for waits for the lease, in seconds.
-_UNASKED = 1.0
 
 # A tab's id, of whatever protocol.
 _TAB = re.compile(r"\d+-[0-9a-f]{32}")
@@ -174,20 +153,12 @@ class Node:
         self.storages: list[OpfsStorage] = []
         self.opening = BoundedLock(f"another opening of {name!r} went on")
         self.is_open = False
-        # Frames in the WAL, when it was last caught up with; an array, for the VFS writes to it.
-        self._frames = array("I", [0])
-        self._position = array("I", [0, 0, 0])
-        self._position_at = self._position.buffer_info()[0]
         self.history: History | None = None
-        self._frames_at = self._frames.buffer_info()[0]
         self.files: DatabaseFiles
         self.leases: Leases
         self.presence: Presence
         self.turns: Turns
-        self._checkpoint_at = CHECKPOINT
-        # Others read all the time, when one was tried.
-        self._missed_checkpoint = False
-        self._checkpointing: asyncio.Task[None] | None = None
+        self.wal: Wal
         self._control: apsw.Connection
         self._channel: Channel
         self._files_lock: WebLock
@@ -251,6 +222,9 @@ class Node:
             undo.callback(self.leases.close)
             self.presence = Presence(self.name, self.files, self.leases)
             undo.callback(self.presence.close)
+            self.wal = Wal(
+                self.name, self.leases, self.presence, self._connection, self._wal_emptied
+            )
             self._channel = Channel(f"holdfast:{self.name}", self._heard)
             undo.callback(self._channel.close)
             self._check_versions(_ids(self.name, await tabs))
@@ -282,9 +256,7 @@ class Node:
         if self.is_open:
             self.is_open = False
             self._send()
-            if self._checkpointing is not None:
-                self._checkpointing.cancel()
-                await asyncio.wait({self._checkpointing})
+            await self.wal.close()
             for peer in self._peers.values():
                 peer.release()
             self._peers.clear()
@@ -331,7 +303,7 @@ class Node:
         if word in ("want", "done", "free"):
             self.leases.heard(text)
             if word == "free":
-                self._reader_left()
+                self.wal.reader_left()
         elif word == "commit":
             self.leases.written()
             ddl, tables, steps = json.loads(rest)
@@ -358,7 +330,7 @@ class Node:
                 return
             peer.release()
             if not granted.cancelled() and granted.exception() is None and granted.result():
-                self._reader_left()
+                self.wal.reader_left()
                 for storage in self.storages:
                     storage.on_peer_gone()
 
@@ -395,120 +367,22 @@ class Node:
             self._channel.post(f"commit {json.dumps(said, separators=(',', ':'))}")
             self._unsent, self._unsent_ddl, self._unsent_steps = None, False, []
 
-    # -- the WAL ---------------------------------------------------------------------------------
-
-    def catch_up(self, connection: Connection) -> None:
-        """Before a transaction, under its lease: see what others committed."""
-        try:
-            connection.raw.file_control("main", CATCH_UP, self._frames_at)
-        except apsw.MisuseError as error:
-            raise DatabaseBusyError(
-                f"a cursor or blob of a raw connection of {self.name!r} is still open after its "
-                "transaction; close it"
-            ) from error
-
-    def position(self, connection: Connection) -> tuple[int, ...]:
-        """Where in the database's history the wal-index is, as `History` takes it."""
-        connection.raw.file_control("main", POSITION, self._position_at)
-        return tuple(self._position)
-
     def add_step(self, step: Step) -> None:
         """A commit was made here, or announced by another tab."""
         if self.history is not None:
             self.history.add(step)
 
-    @property
-    def frames(self) -> int:
-        """Frames in the WAL, when it was last caught up with."""
-        return self._frames[0]
-
-    async def checkpoint(self) -> None:
-        """Inside a write, before its transaction: copy the WAL into the file and begin it anew.
-
-        Others read while the transaction goes on.
-        """
-        patience = PATIENCE * self.frames / CHECKPOINT
-        self._missed_checkpoint = not await self.leases.alone(
-            self._restart_wal, Bound(min(patience, HOLD_BACK)), min(patience, DRAIN)
-        )
-        if self._missed_checkpoint:
-            self._postpone_checkpoint()
-
-    def _restart_wal(self) -> None:
-        connection = next((each.main for each in self.storages if each.main is not None), None)
-        if connection is None:
-            return
-        self.catch_up(connection)
-        connection.raw.file_control("main", RESTART, 0)
-        try:
-            self._empty_wal(connection)
-        except (apsw.FullError, apsw.BusyError) as error:
-            # The database file cannot grow, and all of it is still in the WAL (the transaction
-            # may be the one that frees space); or a raw cursor here still reads from the WAL.
-            logger.warning("no checkpoint of %r; it is tried again later (%s)", self.name, error)
-            self._postpone_checkpoint()
-        else:
-            self._checkpoint_at = CHECKPOINT
-
-    def _empty_wal(self, connection: Connection) -> None:
-        before = self.position(connection)
-        connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        step = before, self.position(connection)
+    def _wal_emptied(self, step: Step) -> None:
         self.add_step(step)
         self._note(frozenset(), False, step)
 
-    def _postpone_checkpoint(self) -> None:
-        self._checkpoint_at = self.frames + max(1, self.frames // _GROWTH)
-
-    def _reader_left(self) -> None:
-        """It may have been what kept a checkpoint from being made."""
-        if self._missed_checkpoint and self.storages:
-            self._missed_checkpoint = False
-            self._checkpoint_at = CHECKPOINT
-            if self._checkpointing is None:
-                self._checkpointing = asyncio.get_running_loop().create_task(self._catch_up_on_it())
-                self._checkpointing.add_done_callback(self._checkpointed)
-
-    async def _catch_up_on_it(self) -> None:
-        """The checkpoint that was missed, even if no write comes."""
-        self.presence.check()
-        await self.leases.write(Bound(_UNASKED))
-        try:
-            if self.wants_checkpoint:
-                await self.checkpoint()
-        finally:
-            self.leases.leave_write()
-
-    def _checkpointed(self, task: asyncio.Task[None]) -> None:
-        self._checkpointing = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Nothing is lost by it: all is in the WAL, and the next write tries again.
-            logger.debug("the WAL of %r was left as it is: %r", self.name, error)
+    def _connection(self) -> Connection | None:
+        return next((each.main for each in self.storages if each.main is not None), None)
 
     async def tidy(self, connection: Connection) -> None:
         """It is about to be closed here: leave a short WAL, if nobody else has it open."""
-        # Of `frames`, those of the last transaction of its own are missing.
-        if self._peers or self.status("frames") < CHECKPOINT_AT_CLOSE:
-            return
-
-        def empty() -> None:
-            self.catch_up(connection)
-            self._empty_wal(connection)
-
-        try:
-            self.presence.check()
-            await self.leases.write(Bound(_BRIEFLY))
-            try:
-                await self.leases.alone(empty, Bound(_BRIEFLY))
-            finally:
-                self.leases.leave_write()
-        except (DatabaseBusyError, StorageUnavailableError, apsw.Error) as error:
-            # Nothing is lost by it: all is in the WAL.
-            logger.debug("the WAL of %r was left as it is: %r", self.name, error)
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        return self.frames >= self._checkpoint_at
+        if not self._peers:
+            await self.wal.tidy(connection)
 
 
 def load_extension(raw: apsw.Connection) -> None:

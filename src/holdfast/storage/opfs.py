@@ -19,9 +19,10 @@ from ..session import RawConnection
 from .base import Storage, StorageStatus
 from .history import History, Step
 from .leases import Level
-from .node import CATCH_UP, Node, check_name, join, leave, load_extension
+from .node import Node, check_name, join, leave, load_extension
 from .opfs_store import OpfsStore
 from .presence import NOW_AND_THEN
+from .wal import CATCH_UP
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -107,7 +108,7 @@ class OpfsStorage(Storage):
     def _connect_main(self) -> Connection:
         connection = self._connect()
         if self.node.history is None:
-            self.node.history = History(self.node.position(connection))
+            self.node.history = History(self.node.wal.position(connection))
         return connection
 
     def _connect(self) -> Connection:
@@ -217,7 +218,7 @@ class OpfsStorage(Storage):
 
     def _catch_up_reader(self, connection: Connection) -> None:
         try:
-            self.node.catch_up(connection)
+            self.node.wal.catch_up(connection)
         except BaseException:
             self.end_read()
             raise
@@ -238,25 +239,25 @@ class OpfsStorage(Storage):
         node.presence.check()
         await node.leases.write(bound, inside=inside)
         try:
-            node.catch_up(connection)
-            if node.wants_checkpoint:
-                await node.checkpoint()
-                node.catch_up(connection)
+            node.wal.catch_up(connection)
+            if node.wal.wants_checkpoint:
+                await node.wal.checkpoint()
+                node.wal.catch_up(connection)
             connection.raw.execute("BEGIN IMMEDIATE")
-            self._began = node.position(connection)
+            self._began = node.wal.position(connection)
         except BaseException:
             node.leases.leave_write()
             raise
 
     def begin_write_now(self, connection: Connection) -> bool:
         node = self.node
-        if node.wants_checkpoint or not node.leases.write_now():
+        if node.wal.wants_checkpoint or not node.leases.write_now():
             return False
         try:
             node.presence.check()
-            node.catch_up(connection)
+            node.wal.catch_up(connection)
             connection.raw.execute("BEGIN IMMEDIATE")
-            self._began = node.position(connection)
+            self._began = node.wal.position(connection)
         except BaseException:
             node.leases.leave_write_now()
             raise
@@ -264,7 +265,7 @@ class OpfsStorage(Storage):
 
     def committed(self, connection: Connection) -> bool:
         # The lease is still here, so this is where the commit has led to.
-        after = self.node.position(connection)
+        after = self.node.wal.position(connection)
         if after == self._began:
             return False
         self._step = self._began, after
@@ -293,7 +294,7 @@ class OpfsStorage(Storage):
         try:
             # A wal-index that has to be recovered is, when something is read.
             main.raw.execute("PRAGMA schema_version").get  # noqa: B018
-            news = node.history.missed(node.position(main))
+            news = node.history.missed(node.wal.position(main))
         finally:
             self.end_read()
         if news:

@@ -123,8 +123,9 @@ static void put32(u8 *p, u32 value) {
 ** flushed: a header with the salts that SQLite has chosen for what comes. No
 ** frame that is there has them, and later ones are written over those, which
 ** costs less than making the file longer. A header that was not written whole
-** is one of an empty WAL, too. Flushed before any frame: the other way round,
-** the old header would make frames valid that are of both generations. */
+** is one of an empty WAL, too. SQLite writes it once more before the first
+** frame, and flushes it then: with the old header, frames of both generations
+** would be valid. */
 static int wal_restart(Node *node) {
   const IndexHeader *published = (const IndexHeader *)node->region[0];
   u8 header[WAL_HEADER];
@@ -137,7 +138,6 @@ static int wal_restart(Node *node) {
   put32(header + 24, sum[0]);
   put32(header + 28, sum[1]);
   rc = host_write(node->file[FILE_WAL], header, WAL_HEADER, 0);
-  if (rc == SQLITE_OK && host.flush(node->file[FILE_WAL])) rc = SQLITE_IOERR_FSYNC;
   if (rc) wal_failed(node);
   return rc;
 }

@@ -20,7 +20,7 @@ from faults.disk import Disk, crashes
 from faults.history import ACCOUNTS, LOG, SETUP, STATE, Effect, History, Seen, State, entry, replay
 from faults.scheduler import current
 from holdfast import Database, DatabaseClosedError
-from holdfast.storage import node as node_module
+from holdfast.storage import wal
 from holdfast.storage.opfs import OpfsStorage
 
 TABS = 3
@@ -283,7 +283,7 @@ def simulated_package(browser: Browser, checkpoint: int = 1000) -> Iterator[None
     """`holdfast.open` opens in that browser; the WAL is copied from so many frames on."""
     with (
         simulated(browser),
-        mock.patch.object(node_module, "CHECKPOINT", checkpoint),
+        mock.patch.object(wal, "CHECKPOINT", checkpoint),
         mock.patch("holdfast.opening.choose", _choose_opfs),
     ):
         yield

@@ -78,3 +78,29 @@ def test_power_cut_after_a_kill(library: Library, thorough: bool) -> None:
             done = max((n for at, n in marks.items() if at <= second.before), default=0)
             allowed = states[max(done, 0) :] if done > acknowledged else states
             check_recovery(library, Disk(second.files), allowed)
+
+
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_wal_that_was_begun_anew_in_place_takes_nothing_back(
+    library: Library, synchronous: str
+) -> None:
+    """Its header is flushed before its first frame, or old frames would be valid beside new ones.
+
+    They hold what the database file had before.
+    """
+    disk = Disk()
+    client = Client(library, disk, synchronous=synchronous)
+    client.write("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    client.write(*(f"INSERT INTO t VALUES({n}, 0)" for n in range(5)))
+    for n in range(1, 9):
+        client.write(f"UPDATE t SET v = {n}")
+    before = len(disk.journal)
+    client.restart()
+    if synchronous == "NORMAL":
+        # What was not copied yet may be lost.
+        before = len(disk.journal)
+    client.write("INSERT INTO t VALUES(9, zeroblob(9000))")
+    entries = range(before, len(disk.journal))
+    for crash in crashes(disk, kills=False, power_seeds=40, only=entries):
+        found = Client(library, Disk(crash.files)).read("SELECT v FROM t WHERE id < 9")
+        assert found == [(8,)] * 5, (crash.how, found)

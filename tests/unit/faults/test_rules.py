@@ -31,7 +31,7 @@ from faults.disk import ERROR, FULL, Disk, crashes
 from faults.schedule import Schedule
 from faults.test_quota import every
 from faults.workload import Run, allowed_after, check_recovery
-from holdfast.storage import node, opfs, requests
+from holdfast.storage import opfs, requests, wal
 from holdfast.vfs import build
 
 Search = Callable[[Library], None]
@@ -205,7 +205,7 @@ RULES = (
     Rule(
         "no catch-up before a write",
         Schedules(True),
-        package=lambda: mock.patch.object(node.Node, "catch_up", return_value=None),
+        package=lambda: mock.patch.object(wal.Wal, "catch_up", return_value=None),
     ),
     Rule(
         "no catch-up when a connection opens",
@@ -306,6 +306,11 @@ RULES = (
         "the WAL restarts while others read",
         workload,
         {"if (offset == LOCK_READERS && n == SHM_LOCKS - LOCK_READERS) return SQLITE_BUSY;": ""},
+    ),
+    Rule(
+        "a WAL that is begun anew in place keeps its salts",
+        workload,
+        {"  memcpy(header + 16, published->salt, 8);\n": ""},
     ),
     Rule(
         "checkpoints while others read",
