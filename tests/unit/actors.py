@@ -328,8 +328,15 @@ class Cleared(Files, Blocks):
     def begin(self) -> None:
         Files.begin(self)
         Blocks.begin(self)
+        self.taken = 0
 
     async def act(self, actor: str, verb: str, *rest: str) -> Any:
+        if verb == "lock?":
+            self.taken += 1
+            answer = asyncio.get_running_loop().create_future()
+            self.host.setOnAnswer(lambda number, granted, error: answer.set_result(granted))
+            self.host.request(self.taken, LOCK, True, True)
+            return "held" if await answer else "refused"
         if verb == "clear":
             self.browser.clear()
             self.origin.clear()

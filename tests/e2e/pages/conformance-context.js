@@ -254,6 +254,16 @@ ends.cleared = {
     clearing = null;
   },
 };
+// Whether it can be had; and it is kept.
+ends.cleared["lock?"] = async (actor, name) => {
+  await navigator.locks.query();
+  return new Promise((answer) => {
+    navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+      answer(lock ? "held" : "refused");
+      return lock && new Promise(() => {});
+    });
+  });
+};
 for (const [verb, act] of Object.entries(ends.blocks)) ends.cleared[`db-${verb}`] = act;
 
 // -- What the page asks ----------------------------------------------------------------------------

@@ -45,6 +45,8 @@ class SimulatedTab(Queue):
         self.sent = browser.loop.queue(f"from tab{number}")
         self.context = contextvars.copy_context()
         self.context.run(current.set, self)
+        # After the site's data was cleared Chromium gives new tabs a lock manager of their own.
+        self.locks = browser.locks
         self.files: set[int] = set()
         self.connections: list[apsw.Connection] = []
 
@@ -105,7 +107,7 @@ class Browser:
         self.context = contextvars.copy_context()
         self.tabs: list[SimulatedTab] = []
         self.channels: dict[str, list[Channel]] = {}
-        self.locks: LockQueues[Request] = LockQueues(self._answer_lock, stalls=shared)
+        self.locks = self._lock_manager()
         self.requests: dict[int, Request] = {}
         self.files = Files(disk, modes=shared)
         self.names: dict[int, tuple[SimulatedTab, str]] = {}
@@ -125,6 +127,8 @@ class Browser:
     def clear(self) -> None:
         """The site's data."""
         self.files.clear()
+        if self.shared:
+            self.locks = self._lock_manager()
         for number, handle in self.handles.items():
             if number in self.library.host and self.library.host[number] is not CLOSED:
                 tab, _ = self.names[number]
@@ -161,14 +165,17 @@ class Browser:
 
     def ask_lock(self, request: Request, if_available: bool) -> None:
         self.requests[request.id] = request
-        self.locks.ask(request, if_available)
+        request.tab.locks.ask(request, if_available)
+
+    def _lock_manager(self) -> LockQueues[Request]:
+        return LockQueues(self._answer_lock, stalls=self.shared)
 
     def _answer_lock(self, request: Request, granted: bool) -> None:
         request.tab.do(self.on_answer, request.id, granted, "")
 
     def release(self, id: int) -> None:
         if (request := self.requests.pop(id, None)) is not None:
-            self.locks.release(request)
+            request.tab.locks.release(request)
 
 
 class Unanswered(AssertionError):
@@ -399,7 +406,7 @@ class Host:
     async def heldLocks(self, prefix: str) -> list[str]:
         tab = self._tab
         prefix, segment = _SEGMENT.sub(r"\1", prefix), f"holdfast:{tab.name}/"
-        held = await tab.ask(lambda: [name for name, by in self.browser.locks.held.items() if by])
+        held = await tab.ask(lambda: [name for name, by in tab.locks.held.items() if by])
         found = [name for name in held if name.startswith(prefix)]
         if prefix.startswith("holdfast:hold:"):
             return found
