@@ -21,7 +21,7 @@ SOURCES := $(shell find src -type f -not -path '*/__pycache__/*') \
 # Browsers come from the system.
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: help setup wheel wheel-emscripten lint test test-unit test-browser test-e2e \
+.PHONY: help setup wheel wheel-emscripten lint test test-unit test-pythons test-browser test-e2e \
 	test-firefox test-emscripten conformance soak demo bench clean
 
 help: ## this list
@@ -49,6 +49,9 @@ test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUI
 
 test-unit: $(BUILD)/needs-compiler $(VENV)/ready ## tests on CPython
 	$(RUN) scripts/run_tests.py unit -- $(ARGS)
+
+test-pythons: $(BUILD)/needs-compiler $(VENV)/ready ## the unit tests under each other Python (3.11 to 3.14) there is; SHORT=1: what differs
+	$(RUN) scripts/test_pythons.py $(if $(SHORT),--short) -- $(ARGS)
 
 test-browser: $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/pyodide/pyodide-lock.json ## tests in a worker of Chromium, and in pages of WebKitGTK
 	$(RUN) scripts/run_tests.py browser -- $(ARGS)

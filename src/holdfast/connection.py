@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import apsw
 
 from . import interrupts
+from .parameters import plain_many, plain_parameters
 from .rows import ExecuteResult, Parameters, Row
 from .session import RawConnection, Session
 from .statements import Statement, Statements, ViewWrite
@@ -102,9 +103,7 @@ class Connection:
 
     def fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:
         """The rows, or the first one only."""
-        if params.__class__ is not tuple:
-            check_parameters(params)
-        cursor = self.raw.execute(sql, params)
+        cursor = self.raw.execute(sql, plain_parameters(params, sql))
         try:
             try:
                 description = cursor.get_description()
@@ -161,7 +160,7 @@ class Connection:
 
     def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """Run it to its end."""
-        check_parameters(params)
+        params = plain_parameters(params, statement.sql)
         if statement.ddl:
             with self.around_ddl(statement.sql):
                 return self._execute(statement, params)
@@ -180,17 +179,7 @@ class Connection:
 
     def execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
         """Run it once for each of `many`."""
-        if isinstance(many, (str, bytes, bytearray, Mapping)):
-            raise TypeError(
-                "seq_of_params must be a sequence of parameters, each a sequence or a mapping, not "
-                f"{type(many).__name__}"
-            )
-        if isinstance(many, (list, tuple)):
-            for kind in set(map(type, many)):
-                if kind is not tuple:
-                    check_parameters(next(params for params in many if type(params) is kind))
-        else:
-            many = _checked(many)
+        many = plain_many(many, statement.sql)
         if statement.ddl:
             with self.around_ddl(statement.sql):
                 return self._execute_many(statement, many)
@@ -281,24 +270,3 @@ class Connection:
 
     def close(self) -> None:
         self.raw.close(True)
-
-
-def _checked(many: Iterable[Parameters]) -> Iterator[Parameters]:
-    for params in many:
-        if params.__class__ is not tuple:
-            check_parameters(params)
-        yield params
-
-
-def check_parameters(params: Any) -> None:
-    """TypeError for what is neither a sequence nor a mapping.
-
-    A str is nobody's parameters, and a set has no order.
-    """
-    if isinstance(params, (str, bytes, bytearray, Set)) or not (
-        hasattr(params, "__getitem__") or hasattr(params, "__iter__")
-    ):
-        raise TypeError(
-            f"params must be a sequence or a mapping, not {type(params).__name__}; "
-            f"for one value write ({params!r},)"
-        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..changes import TableChange
 from ..database import Database
 from ..exporting import OnProgress, check_progress
+from ..parameters import plain_many, plain_parameters
 from ..rows import ExecuteResult, Parameters, Row
 from ..transactions import Transaction, is_inside, write_transactions
 from . import wire
@@ -70,25 +71,25 @@ class RemoteDatabase(Database):
 
     async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
         self._check_open()
-        return wire.read_result(await self._call("execute", sql, wire.plain_parameters(params)))
+        return wire.read_result(await self._call("execute", sql, plain_parameters(params, sql)))
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         self._check_open()
-        many = wire.plain_many(seq_of_params)
+        many = list(plain_many(seq_of_params, sql))
         return wire.read_result(await self._call("execute_many", sql, many))
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
         self._check_open()
-        return wire.read_rows(await self._call("fetch_all", sql, wire.plain_parameters(params)))
+        return wire.read_rows(await self._call("fetch_all", sql, plain_parameters(params, sql)))
 
     async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
         self._check_open()
-        found = await self._call("fetch_one", sql, wire.plain_parameters(params))
+        found = await self._call("fetch_one", sql, plain_parameters(params, sql))
         return None if found is None else Row(*found)
 
     async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
         self._check_open()
-        return await self._call("fetch_value", sql, wire.plain_parameters(params))
+        return await self._call("fetch_value", sql, plain_parameters(params, sql))
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class RemoteDatabase(Database):
     async def _watch(
         self, sql: str, params: Parameters, throttle: float, distinct: bool
     ) -> AsyncGenerator[list[Row]]:
-        params = wire.plain_parameters(params)
+        params = plain_parameters(params, sql)
         async with aclosing(self._stream("watch", sql, params, throttle, distinct)) as stream:
             async for rows in stream:
                 yield wire.read_rows(rows)

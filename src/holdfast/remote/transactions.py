@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import apsw
 
 from ..errors import DatabaseClosedError
+from ..parameters import plain_many, plain_parameters
 from ..rows import ExecuteResult, Parameters, Row
 from ..transactions import Callback, Transaction, run_callbacks, write_transactions
 from . import wire
@@ -52,22 +53,22 @@ class RemoteTransaction(Transaction):
         )
 
     async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
-        return wire.read_result(await self._call("execute", sql, wire.plain_parameters(params)))
+        return wire.read_result(await self._call("execute", sql, plain_parameters(params, sql)))
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         self.check_ended()
-        many = wire.plain_many(seq_of_params)
+        many = list(plain_many(seq_of_params, sql))
         return wire.read_result(await self._call("execute_many", sql, many))
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
-        return wire.read_rows(await self._call("fetch_all", sql, wire.plain_parameters(params)))
+        return wire.read_rows(await self._call("fetch_all", sql, plain_parameters(params, sql)))
 
     async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
-        found = await self._call("fetch_one", sql, wire.plain_parameters(params))
+        found = await self._call("fetch_one", sql, plain_parameters(params, sql))
         return None if found is None else Row(*found)
 
     async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
-        return await self._call("fetch_value", sql, wire.plain_parameters(params))
+        return await self._call("fetch_value", sql, plain_parameters(params, sql))
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:

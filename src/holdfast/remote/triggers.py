@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
+from ..parameters import plain_parameters
 from ..rows import Parameters, Row
 from ..transactions import Transaction, run_callbacks, write_transactions
 from ..triggers.context import DiffContext
@@ -258,7 +259,7 @@ class RemoteContext(DiffContext):
         self.transaction.check_ended()
         peer = self.transaction.owner._peer  # type: ignore[attr-defined]
         return wire.read_rows(
-            await peer.call(self._number, method, sql, wire.plain_parameters(params))
+            await peer.call(self._number, method, sql, plain_parameters(params, sql))
         )
 
 

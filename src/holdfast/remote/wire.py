@@ -14,8 +14,7 @@ from typing import Any
 import apsw
 
 from .. import errors
-from ..connection import check_parameters
-from ..rows import ExecuteResult, Parameters, Row
+from ..rows import ExecuteResult, Row
 from ..schema import Column, Schema, Table
 from ..storage import StorageStatus
 from ..triggers.operations import DiffOperation
@@ -23,43 +22,6 @@ from ..triggers.records import DiffRecord
 from ..triggers.registry import TrackedTrigger
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
-
-# -- parameters -----------------------------------------------------------------------------------
-
-
-def plain_parameters(params: Parameters) -> tuple[Any, ...] | dict[str, Any]:
-    """Parameters as they are sent. TypeError: not a sequence or mapping, or of such values."""
-    if params.__class__ is not tuple:
-        check_parameters(params)
-        if isinstance(params, Mapping):
-            return {name: _plain(value, name) for name, value in params.items()}
-        params = tuple(params)
-    for value in params:
-        if value.__class__ not in _PLAIN:
-            return tuple(_plain(one, number) for number, one in enumerate(params, 1))
-    return params
-
-
-def plain_many(many: Iterable[Parameters]) -> list[Any]:
-    """The parameters of `execute_many`, all of them."""
-    return [plain_parameters(params) for params in many]
-
-
-def _plain(value: Any, name: object) -> Any:
-    if value.__class__ in _PLAIN:
-        return value
-    for kind in (str, int, float):
-        # Enumerations and the like; their plain value is what SQLite would store.
-        if isinstance(value, kind):
-            return kind.__str__(value) if kind is str else kind(value)
-    try:
-        return memoryview(value).tobytes()
-    except TypeError:
-        raise TypeError(
-            f"parameter {name!r} is a {type(value).__name__}; SQLite stores None, int, float, str "
-            "and bytes"
-        ) from None
-
 
 # -- results --------------------------------------------------------------------------------------
 

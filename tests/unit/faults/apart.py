@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -49,7 +50,11 @@ def finds_out(
     AssertionError: the child could not enter it, or something else ended the child; its traceback
     went to stderr.
     """
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Another thread may hold a lock, which is never released in the child. Those that there are
+        # (of xdist, of asyncio's pool) wait, and hold nothing that a search takes.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         # Whatever happens, nothing of the parent goes on here.
         outcome = NOT_SET_UP

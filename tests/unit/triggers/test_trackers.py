@@ -175,9 +175,11 @@ async def test_p4_a_write_from_the_diff(db: Database) -> None:
         assert await ctx.with_diff("INSERT INTO copy SELECT id FROM DIFF") == []
         done.set()
 
-    await db.triggers.track_table_diff("lists", handler)
+    tracker = await db.triggers.track_table_diff("lists", handler)
     await insert(db, "a")
     await asyncio.wait_for(done.wait(), PATIENCE)
+    # Its transaction is committed when it has returned.
+    await tracker.stop()
     assert [row[0] for row in await db.fetch_all("SELECT id FROM copy")] == ["a"]
 
 
