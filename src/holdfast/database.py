@@ -393,9 +393,16 @@ class Database:
         It has a rollback journal's header, so that `deserialize` takes it, and nothing of managed
         triggers. on_progress(done, total): called now and then, with the bytes done and in all.
         For what is too large for memory, see `export_chunks`. QuotaExceededError: while it is
-        made, an export takes as much space as the database.
+        made, an export takes as much space as the database. MemoryError: there is not enough for
+        all of it in one piece.
         """
-        return b"".join([chunk async for chunk in self.export_chunks(on_progress=on_progress)])
+        try:
+            return b"".join([chunk async for chunk in self.export_chunks(on_progress=on_progress)])
+        except (MemoryError, apsw.NoMemError) as error:
+            raise MemoryError(
+                f"there is not enough memory for an export of {self.name!r} in one piece; "
+                "export_chunks() gives it in parts of 1 MiB"
+            ) from error
 
     def export_chunks(self, *, on_progress: OnProgress | None = None) -> AsyncIterator[bytes]:
         """The same as an async iterator of parts of 1 MiB; the memory it takes is bounded.

@@ -6,11 +6,14 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import apsw
+
 from .bounds import Bound
 from .database import Database
 from .remote.engine import elsewhere
 from .schema import Schema
 from .storage import choose
+from .writing import no_space
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager
@@ -100,6 +103,12 @@ class open:
 
     async def here(self) -> Database:
         """Open it in this interpreter, wherever databases live by default."""
+        try:
+            return await self._open_here()
+        except apsw.FullError as error:
+            raise no_space(self._name) from error
+
+    async def _open_here(self) -> Database:
         storage = await choose(self._storage, self._name, self._synchronous)
         storage.busy_timeout = self._busy_timeout
         bound = Bound(self._busy_timeout)

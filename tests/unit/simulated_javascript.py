@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ class JsFunction:
 def promise(method: Callable[..., Any]) -> Callable[..., Any]:
     """An async function of JavaScript: it goes on, whatever happens to who waits for it."""
 
+    @functools.wraps(method)
     def call(*arguments: Any) -> Any:
         running = asyncio.ensure_future(method(*arguments))
         # As in host.js: who waited for it may have been cancelled.
@@ -68,12 +70,18 @@ def promise(method: Callable[..., Any]) -> Callable[..., Any]:
 class Refusals:
     """Which calls are refused: the one of that number, from 0, with a JsException.
 
-    Every call that can be refused is counted, whether one is or not.
+    lasts: so are those that follow, until `end`. Every call that can be refused is counted, whether
+    it is or not.
     """
 
-    def __init__(self, number: int | None = None, error: JsException | None = None) -> None:
+    def __init__(
+        self, number: int | None = None, error: JsException | None = None, *, lasts: bool = False
+    ) -> None:
         self.number = number
+        self.lasts = lasts
         self.error = error or JsException("UnknownError", "simulated")
+        # Whether it concerns who calls now.
+        self.concerns: Callable[[], bool] = lambda: True
         self.calls: list[str] = []
 
     @property
@@ -84,8 +92,15 @@ class Refusals:
         return self.calls[self.number]
 
     def strikes(self, call: str) -> bool:
+        if not self.concerns():
+            return False
         self.calls.append(call)
-        return len(self.calls) - 1 == self.number
+        now = len(self.calls) - 1
+        return now == self.number or (self.lasts and self.struck is not None)
+
+    def end(self) -> None:
+        """The browser has come to its senses."""
+        self.lasts = False
 
 
 NONE = Refusals()

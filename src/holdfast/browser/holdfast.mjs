@@ -175,9 +175,20 @@ class Database extends Statements {
   }
 
   async export(options) {
-    const chunks = [];
-    for await (const chunk of this.exportChunks(options)) chunks.push(chunk);
-    return new Uint8Array(await new Blob(chunks).arrayBuffer());
+    try {
+      const chunks = [];
+      for await (const chunk of this.exportChunks(options)) chunks.push(chunk);
+      return new Uint8Array(await new Blob(chunks).arrayBuffer());
+    } catch (error) {
+      // A RangeError of an ArrayBuffer, and in Chromium a NotReadableError of the Blob.
+      if (!["RangeError", "NotReadableError", "MemoryError"].includes(error.name)) throw error;
+      throw named(
+        "MemoryError",
+        `there is not enough memory for an export of "${this.name}" in one piece; exportChunks() ` +
+          "gives it in parts of 1 MiB",
+        error,
+      );
+    }
   }
 
   exportChunks(options) {

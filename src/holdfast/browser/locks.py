@@ -24,6 +24,7 @@ def _answered(id: int, granted: bool, error: str) -> None:
     if error:
         kind, _, message = error.partition(": ")
         lock.granted.set_exception(refusal("navigator.locks", lock.name, kind, message))
+        lock.granted.exception()  # some are waited for after another lock only
     else:
         lock.granted.answer(granted)
 

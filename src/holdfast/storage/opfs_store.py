@@ -84,7 +84,7 @@ class OpfsStore(Store):
         try:
             await lock.granted
             try:
-                async with _opened([SCRATCH_FOLDER], id) as files:
+                async with _opened(self, [SCRATCH_FOLDER], id) as files:
                     # No name of a database has an empty segment.
                     with _alone(f"//{id}", files):
                         yield _OpfsScratch(self.name, f"//{id}", files)
@@ -116,7 +116,7 @@ class OpfsStore(Store):
 
         lock = await self._claim(bound)
         try:
-            async with _opened(self._folder, self._file) as files:
+            async with _opened(self, self._folder, self._file) as files:
                 with _alone(self.name, files):
                     try:
                         raw = self._connect()
@@ -142,7 +142,7 @@ class OpfsStore(Store):
         try:
             if self._file not in await entries(self._folder):
                 return False
-            async with _opened(self._folder, self._file) as files:
+            async with _opened(self, self._folder, self._file) as files:
                 found = bool(files.size())
                 files.empty()
             await remove(self._folder, self._names())
@@ -243,13 +243,15 @@ class _OpfsScratch(Scratch):
 
 
 @asynccontextmanager
-async def _opened(folder: list[str], name: str) -> AsyncIterator[DatabaseFiles]:
+async def _opened(store: Store, folder: list[str], name: str) -> AsyncIterator[DatabaseFiles]:
+    """A file and those beside it, open for this alone; what SQLite meets there is explained."""
     from ..browser.files import DatabaseFiles, look
 
     files = await DatabaseFiles.find(look(folder), name, share=False)
     await files.open(HANDLES_TIMEOUT)
     try:
-        yield files
+        with store.explaining():
+            yield files
     finally:
         files.close()
 
