@@ -297,6 +297,14 @@ class Blocks(Scenario):
                 size = await host.sizeOf(database)
                 content = await host.readBlocks(database, 0)
                 return f"{size // BLOCK}:{content[::BLOCK].decode()}"
+            case "either":
+                found = await Blocks.act(self, actor, "read")
+                return "ok" if found in [f"{len(each)}:{each}" for each in rest] else found
+            case "is-open":
+                return host.blocksAreOpen(database)
+            case "dies-in-write":
+                self._write(host, database, rest[0])
+                return None
             case "fail":
                 return await host.writeBlocks(database, BLOCK, 0, _fail, "strict")
             case "put":

@@ -116,7 +116,8 @@ class Host:
         return database
 
     def blocksAreOpen(self, database: Database) -> bool:
-        return database.is_open
+        # By the event that the browser sends, and not for closing it oneself.
+        return not database.cleared
 
     @promise
     async def sizeOf(self, database: Database) -> int:

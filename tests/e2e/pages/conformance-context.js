@@ -238,6 +238,16 @@ ends.blocks = {
     return (await host().namesOfBlocks()).includes(name);
   },
 };
+// Whether the event that tells of its end has come. The events of before have, after a request.
+ends.blocks["is-open"] = async (actor) => {
+  await indexedDB.databases();
+  return host().blocksAreOpen(databases.get(actor));
+};
+// Of what a dying context was writing, all is there or nothing.
+ends.blocks["either"] = async (actor, name, ...these) => {
+  const found = await ends.blocks.read(actor);
+  return these.some((letters) => found === `${letters.length}:${letters}`) ? "ok" : found;
+};
 ends.blocks["dies-in-write"] = (...all) => {
   ends.blocks.write(...all).catch(() => {});
 };
