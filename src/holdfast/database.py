@@ -171,7 +171,14 @@ class Database:
     async def _statement(self, sql: str, bound: Bound | None = None) -> Statement:
         self._check_open()
         async with self._readers.statement(bound=bound) as connection:
-            return connection.statement(sql)
+            try:
+                return connection.statement(sql)
+            except apsw.SQLError:
+                if self._mender.is_current(connection):
+                    raise
+        # A trigger that it would fire may be of an older schema: a write transaction mends those.
+        async with Writing(self, bound=bound) as transaction:
+            return transaction.engine.statement(sql)
 
     async def _execute_bare(self, sql: str, params: Parameters, bound: Bound) -> ExecuteResult:
         """Pragmas that set something, and VACUUM: alone, in no transaction."""

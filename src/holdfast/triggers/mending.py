@@ -153,7 +153,7 @@ class Mender:
         self._busy = True
         try:
             found = _DDL.match(sql)
-            if found is not None and found[1].lower() == "alter":
+            if found is not None and found[1].lower() != "create":
                 self._unmount(self._kept())
                 self._unmounted = True
                 self.forget()
@@ -165,9 +165,10 @@ class Mender:
 
     # -- what ------------------------------------------------------------------------------------
 
-    def is_sound(self) -> bool:
-        """In a read: whether nothing has to be mended, as far as this connection's part goes."""
-        return self._version() == self.sound_at
+    def is_current(self, engine: Connection) -> bool:
+        """In a read of `engine`: whether the triggers were mended for the schema that it sees."""
+        ((version,),) = engine.run("PRAGMA main.schema_version")
+        return self.sound_at is not None and self.sound_at.main == version
 
     def mend(self, *, final: bool) -> None:
         """See to it that every trigger is as it should be.

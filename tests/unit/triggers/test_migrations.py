@@ -484,3 +484,42 @@ async def test_versions_of_an_application_beside_each_other(
         await alone.fetch_all("SELECT * FROM gone")
     assert await alone.fetch_value("SELECT id FROM new") == "n"
     await alone.close()
+
+
+@pytest.mark.here
+async def test_a_write_that_was_never_tried_meets_no_old_trigger(
+    connect: Open, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement is compiled to see what it is, which a trigger of an older schema would break."""
+    old, new = await connect(), await connect()
+    await old.execute(MADE)
+    # Nobody hears of anything.
+    monkeypatch.setattr(type(inside(new)._storage), "announce", lambda *_: None)
+    await old.triggers.create_diff_trigger("t", "d", columns=["b"], persist=False)
+    await new.execute("ALTER TABLE t DROP COLUMN b")
+    await old.execute("INSERT INTO t(id, a) VALUES (1, 1)")
+    await new.execute("ALTER TABLE t ADD COLUMN b")
+    await old.triggers.create_diff_trigger("t", "e", columns=["b"], persist=True)
+    other = sqlite3.connect(file)
+    other.execute("DROP TABLE e")
+    other.commit()
+    other.close()
+    assert (await new.execute_many("INSERT INTO t(a, b) VALUES (?, ?)", [(2, 2)])).changes == 1
+    with pytest.raises(apsw.SQLError, match="no such column: nowhere"):
+        await old.execute("UPDATE t SET nowhere = 1")
+
+
+@pytest.mark.here
+async def test_a_table_that_goes_on_the_raw_connection(db: Database) -> None:
+    await db.execute(MADE)
+    await db.execute("CREATE TABLE looked_at(x)")
+    when = {"INSERT": "NOT EXISTS (SELECT 1 FROM looked_at)"}
+    fragile = await follow(db, when=when)
+    follower = await follow(db)
+    async with db.write_transaction() as tx:
+        tx.connection.execute("DROP TABLE looked_at")
+        await tx.execute("INSERT INTO t(a) VALUES (1)")
+        tx.connection.execute("INSERT INTO t(a) VALUES (2)")
+    await follower.until(lambda: len(follower.records) == 2)
+    assert isinstance(await fragile.ended(), InvalidWhenError)
+    await follower.stop()
