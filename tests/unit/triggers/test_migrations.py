@@ -497,6 +497,8 @@ async def test_a_write_that_was_never_tried_meets_no_old_trigger(
     monkeypatch.setattr(type(inside(new)._storage), "announce", lambda *_: None)
     await old.triggers.create_diff_trigger("t", "d", columns=["b"], persist=False)
     await new.execute("ALTER TABLE t DROP COLUMN b")
+    # Its connection knows the new schema from here on.
+    await old.fetch_all("SELECT * FROM t")
     await old.execute("INSERT INTO t(id, a) VALUES (1, 1)")
     await new.execute("ALTER TABLE t ADD COLUMN b")
     await old.triggers.create_diff_trigger("t", "e", columns=["b"], persist=True)
@@ -504,6 +506,7 @@ async def test_a_write_that_was_never_tried_meets_no_old_trigger(
     other.execute("DROP TABLE e")
     other.commit()
     other.close()
+    await new.fetch_all("SELECT * FROM t")
     assert (await new.execute_many("INSERT INTO t(a, b) VALUES (?, ?)", [(2, 2)])).changes == 1
     with pytest.raises(apsw.SQLError, match="no such column: nowhere"):
         await old.execute("UPDATE t SET nowhere = 1")
