@@ -400,7 +400,8 @@ class Database:
         It has a rollback journal's header, so that `deserialize` takes it, and nothing of managed
         triggers. on_progress(done, total): called now and then, with the bytes done and in all.
         For what is too large for memory, see `export_chunks`. QuotaExceededError: while it is
-        made, an export takes as much space as the database. MemoryError: there is not enough for
+        made, an export takes as much space as the database. Where much of that is free it is
+        written once more without, if there is space for both. MemoryError: there is not enough for
         all of it in one piece.
         """
         try:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from .storage.store import STEP, configure, copy, leave_wal
+import apsw
+
+from .storage.store import STEP, Scratch, configure, copy, leave_wal
 from .triggers.strip import strip
 
 if TYPE_CHECKING:
     from .database import Database
+
+logger = logging.getLogger("holdfast")
 
 # Called with the bytes done, and in all; None where that is not known yet.
 OnProgress = Callable[[int, int | None], object]
@@ -43,11 +49,13 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
     """See `Database.export_chunks`. Half of the progress is the snapshot, half the reading."""
     progress = check_progress(on_progress)
     store = database._storage.store()
-    async with store.scratch() as scratch:
+    async with AsyncExitStack() as stack:
+        scratch = await stack.enter_async_context(store.scratch())
         raw = scratch.connect()
         try:
             configure(raw)
-            # Nobody recovers a scratch file; and what was dropped must not be read in it.
+            # A scratch file is never recovered, so it needs no syncs. secure_delete zeroes dropped
+            # pages, so they cannot be found in the export.
             raw.execute("PRAGMA synchronous = OFF; PRAGMA secure_delete = ON").fetchall()
             async with database.read_transaction() as tx:
                 source = tx.connection
@@ -57,10 +65,15 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
                         tx.check_ended()
                         await progress(done * size // 2, pages * size)
             with store.explaining():
-                # What is copied from a WAL database says that it is one.
+                # The backup copies the header too, so the copy is still marked WAL.
                 leave_wal(raw)
                 raw.execute("PRAGMA journal_mode = OFF").fetchall()
                 strip(raw)
+            if _is_wasteful(raw):
+                compact = await stack.enter_async_context(store.scratch())
+                if await store.work(raw, lambda: _vacuum(raw, scratch, compact)):
+                    scratch.disconnect(raw)
+                    scratch, raw = compact, compact.connect()
         finally:
             scratch.disconnect(raw)
         size = scratch.size()
@@ -70,3 +83,26 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
             at += len(chunk)
             await progress(size // 2 + (at + 1) // 2 if at < size else size, size)
             yield chunk
+
+
+def _is_wasteful(raw: apsw.Connection) -> bool:
+    """Whether more than a twentieth of the pages is free."""
+    free = int(raw.execute("PRAGMA freelist_count").get)
+    return free * 20 > int(raw.execute("PRAGMA page_count").get)
+
+
+def _vacuum(raw: apsw.Connection, scratch: Scratch, compact: Scratch) -> bool:
+    """Write what is in the scratch database to another, without free pages; False: it cannot be.
+
+    INTO keeps the numbers of all rows, and needs no memory for a copy.
+    """
+    try:
+        if compact.path is None:
+            raw.execute("VACUUM").fetchall()
+            return False
+        raw.execute("VACUUM INTO ?", (compact.path,)).fetchall()
+    except (apsw.SQLError, apsw.FullError) as error:
+        # An index needs a function or collation that is not here, or there is no space for both.
+        logger.debug("the export of %r keeps its free pages: %s", scratch, error)
+        return False
+    return True

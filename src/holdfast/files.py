@@ -21,6 +21,7 @@ async def import_database(
     *,
     wait: float = 0.0,
     on_progress: OnProgress | None = None,
+    ignore_check_constraints: bool = False,
 ) -> None:
     """Make the SQLite database in `data` the one called `name`, in place of what was there.
 
@@ -30,6 +31,8 @@ async def import_database(
     wait: how long to wait until nobody has `name` open, in seconds, before the data is read and
         once more before it is replaced.
     on_progress: called with the bytes done and in all (None while that is unknown).
+    ignore_check_constraints: whether rows that violate a CHECK of their table are accepted, as a
+        program may have written that turns such checks off.
 
     It is read and checked as a whole before anything is replaced: NotADatabaseError for what is
     no sound SQLite database, or needs an extension that is not here. Then it is replaced in one
@@ -45,7 +48,7 @@ async def import_database(
         choose_store(storage, name)
     chunks, total = _chunks(data)
     await (there.import_chunks if there else import_chunks)(
-        name, chunks, total, storage, wait, on_progress
+        name, chunks, total, storage, wait, on_progress, bool(ignore_check_constraints)
     )
 
 
@@ -56,6 +59,7 @@ async def import_chunks(
     storage: str,
     wait: float,
     on_progress: OnProgress | None,
+    ignore_check_constraints: bool,
 ) -> None:
     """`import_database` in this interpreter; total: the size of all chunks, where it is known."""
     progress = check_progress(on_progress)
@@ -68,7 +72,7 @@ async def import_chunks(
             await _receive(name, chunks, total, scratch, progress)
             source = scratch.connect()
         try:
-            await store.work(source, lambda: check(name, source))
+            await store.work(source, lambda: check(name, source, ignore_check_constraints))
             with store.explaining(), unsound(name):
                 # A copy of a file in use has triggers whose owners know nothing of this database.
                 source.execute("PRAGMA journal_mode = OFF").fetchall()

@@ -74,7 +74,10 @@ _CREATE_TEMPORARY = frozenset(
     }
 )
 _WRITES = (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE)
-_VACUUM = re.compile(r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*vacuum\b", re.I | re.S)
+_SPACE = r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*"
+_VACUUM = re.compile(_SPACE + r"vacuum\b", re.I | re.S)
+_SCHEMA = r"""(?:\w+|"[^"]*"|'[^']*'|`[^`]*`|\[[^]]*\])"""
+_VACUUM_INTO = re.compile(rf"{_SPACE}vacuum\b{_SPACE}(?:{_SCHEMA}{_SPACE})??into\b", re.I | re.S)
 _KEPT = 500
 
 
@@ -275,6 +278,11 @@ class Statements:
                 )
             if action == apsw.SQLITE_READ and (one or "").lower() == "pragma_optimize":
                 readonly = False
+        if _VACUUM_INTO.match(text):
+            raise ValueError(
+                f"{sql!r} would write a file beside all that holdfast knows of, with its triggers "
+                "in it; a compact copy is made by export() or export_chunks()"
+            )
         if _VACUUM.match(text):
             bare, alone, readonly = True, True, False
         elif any(action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH) for action, *_ in actions):
@@ -372,6 +380,11 @@ def _refusal(pragma: str | None, value: str | None) -> str:
     name = (pragma or "").lower()
     if name == "wal_checkpoint" or (value is not None and name in _REFUSED_PRAGMAS):
         return "is set by holdfast, which relies on it; it cannot be changed"
+    if name == "page_size" and value is not None:
+        return (
+            f"= {value} changes nothing in a database with a WAL, nor does VACUUM after it; set it "
+            "in an exported copy, VACUUM that, and import it"
+        )
     if name == "synchronous" and value is not None and value.lower() not in _SYNCHRONOUS:
         return f"= {value} would let a power cut damage what other tabs committed; use NORMAL"
     return ""

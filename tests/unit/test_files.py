@@ -142,6 +142,46 @@ async def test_an_export_has_nothing_of_managed_triggers(storage: str, persist: 
             assert plain.execute("SELECT count(*) FROM ps_crud").fetchone() == (2,)
 
 
+@pytest.mark.parametrize("storage", ["file", "memory"])
+async def test_an_export_is_compact(storage: str) -> None:
+    """Records of a tracker that came and went leave free pages behind."""
+    async with holdfast.open("a.db", storage=storage) as db:
+        await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        await db.execute("CREATE TABLE keyless(v)")
+        await db.execute_many("INSERT INTO keyless VALUES(?)", [("a",), ("b",), ("c",)])
+        await db.execute("DELETE FROM keyless WHERE v = 'b'")
+        await db.execute("PRAGMA user_version = 7")
+        await db.triggers.create_diff_trigger(source="t", destination="t_diff", when=ALL)
+        many = [("x" * 3000,)] * 500
+        await db.execute_many("INSERT INTO t(v) VALUES(?)", many)
+        await db.execute("DELETE FROM t WHERE id > 1")
+        data = await db.export()
+    assert len(data) < 50_000
+    with contextlib.closing(sqlite3.connect(":memory:")) as plain:
+        plain.deserialize(data)
+        assert plain.execute("PRAGMA freelist_count").fetchone() == (0,)
+        assert plain.execute("PRAGMA user_version").fetchone() == (7,)
+        assert plain.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        # Rows without a key of their own keep their numbers.
+        if storage == "file":
+            found = plain.execute("SELECT rowid, v FROM keyless").fetchall()
+            assert found == [(1, "a"), (3, "c")]
+
+
+async def test_an_export_that_cannot_be_made_compact_is_made_all_the_same() -> None:
+    made = apsw.Connection("a.db")
+    made.create_collation("shouting", lambda a, b: (a > b) - (a < b))
+    made.execute("CREATE TABLE c(x COLLATE shouting); CREATE INDEX i ON c(x)")
+    made.execute("INSERT INTO c VALUES('b'), ('a')")
+    made.close()
+    async with await fill("a.db", "x", 500) as db:
+        await db.execute("DELETE FROM t WHERE id > 1")
+        data = await db.export()
+    with contextlib.closing(sqlite3.connect(":memory:")) as plain:
+        plain.deserialize(data)
+        assert plain.execute("SELECT mark FROM t").fetchall() == [("x",)]
+
+
 async def test_an_export_is_one_snapshot_beside_writers() -> None:
     async with await fill("a.db", "x", 2000) as db, holdfast.open("a.db") as other:
 
@@ -334,6 +374,49 @@ async def test_a_database_that_needs_what_is_not_here_is_refused() -> None:
     for name, missing in (("made.db", "shouting"), ("module.db", "foreign_module")):
         with pytest.raises(NotADatabaseError, match=rf"{missing}.*extension"):
             await holdfast.import_database("a.db", Path(name).read_bytes())
+
+
+async def test_rows_that_violate_a_check_are_imported_if_that_is_asked_for() -> None:
+    data = image(
+        "CREATE TABLE c(x CHECK (x > 0))",
+        "PRAGMA ignore_check_constraints = ON",
+        "INSERT INTO c VALUES(-1), (1)",
+    )
+    with pytest.raises(NotADatabaseError, match=r"CHECK.* c.*ignore_check_constraints"):
+        await holdfast.import_database("a.db", data)
+    assert os.listdir() == []
+    await holdfast.import_database("a.db", data, ignore_check_constraints=True)
+    async with holdfast.open("a.db") as db:
+        assert [row[0] for row in await db.fetch_all("SELECT x FROM c")] == [-1, 1]
+        # They are checked as ever from here on.
+        with pytest.raises(apsw.ConstraintError):
+            await db.execute("INSERT INTO c VALUES(-2)")
+    # What is damaged is refused as ever.
+    with pytest.raises(NotADatabaseError):
+        await holdfast.import_database(
+            "b.db", dict(damaged())["a page of noise"], ignore_check_constraints=True
+        )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "VACUUM INTO 'b.db'",
+        "vacuum main into 'b.db'",
+        " /* all */ VACUUM -- into\n \"main\" INTO 'b.db';",
+        "PRAGMA page_size = 512",
+        "PRAGMA main.page_size(512)",
+        "ATTACH 'b.db' AS b",
+        "DETACH b",
+    ],
+)
+async def test_what_would_need_another_file_or_do_nothing_is_refused(sql: str) -> None:
+    async with await fill("a.db", "x") as db:
+        with pytest.raises(ValueError, match=r"export|open the other"):
+            await db.execute(sql)
+        await db.execute("VACUUM /* into */ main")
+        assert await db.fetch_value("PRAGMA page_size") == 4096
+    assert os.listdir() == ["a.db"]
 
 
 async def test_an_import_over_rubbish_replaces_it() -> None:

@@ -128,6 +128,8 @@ export interface ImportOptions extends StorageOptions {
   wait?: number;
   /** Hears of what is done. */
   onProgress?: Progress;
+  /** Whether rows that violate a CHECK of their table are accepted; false if it is left out. */
+  ignoreCheckConstraints?: boolean;
 }
 
 /**
@@ -149,7 +151,7 @@ export function importDatabase(
  */
 export function deleteDatabase(
   name: string,
-  options?: Omit<ImportOptions, "onProgress">,
+  options?: Omit<ImportOptions, "onProgress" | "ignoreCheckConstraints">,
 ): Promise<boolean>;
 
 /** The names of the databases there are, in order. */

@@ -38,7 +38,7 @@ export async function open(name, options) {
   return new Database(new Calls(peer, opened.number, opened.name, busyTimeout), opened);
 }
 
-const IMPORT = ["storage", "wait", "onProgress", "signal"];
+const IMPORT = ["storage", "wait", "onProgress", "ignoreCheckConstraints", "signal"];
 
 export async function importDatabase(name, data, options) {
   checkValue("name", name);
@@ -54,7 +54,8 @@ export async function importDatabase(name, data, options) {
     },
     progress: (done, total) => onProgress(done, total ?? null),
   });
-  const args = [name, number, total, storage, wait, Boolean(onProgress)];
+  const ignore = Boolean(given.ignoreCheckConstraints);
+  const args = [name, number, total, storage, wait, Boolean(onProgress), ignore];
   try {
     await ask(peer, 0, "import_database", args, { signal, writes: true, site });
   } finally {

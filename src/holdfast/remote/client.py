@@ -87,12 +87,14 @@ class Client:
         storage: str,
         wait: float,
         on_progress: OnProgress | None,
+        ignore_check_constraints: bool,
     ) -> None:
         """`holdfast.import_database`, of what was made of its data."""
         number = self.peer.export(Transfer(on_progress, chunks))
         reports = on_progress is not None
         try:
-            await self.peer.call(0, "import_database", name, number, total, storage, wait, reports)
+            options = (storage, wait, reports, ignore_check_constraints)
+            await self.peer.call(0, "import_database", name, number, total, *options)
         finally:
             self.peer.forget(number)
 

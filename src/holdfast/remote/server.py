@@ -91,10 +91,13 @@ class Server:
         storage: str,
         wait: float,
         progress: bool,
+        ignore_check_constraints: bool,
     ) -> None:
         """client: an object with `next()`, which gives [bytes] or [], and `progress`."""
         tell = partial(self.peer.call, client, "progress") if progress else None
-        await files.import_chunks(name, self._chunks(client), total, storage, wait, tell)
+        chunks = self._chunks(client)
+        options = (storage, wait, tell, ignore_check_constraints)
+        await files.import_chunks(name, chunks, total, *options)
 
     async def _chunks(self, client: int) -> AsyncIterator[bytes]:
         while chunk := await self.peer.call(client, "next"):

@@ -303,7 +303,7 @@ class FileStore(Store):
 class _FileScratch(Scratch):
     def __init__(self, name: str, path: str) -> None:
         self._name = name
-        self._path = path
+        self.path = self._path = path
         self._file: BinaryIO
 
     def __enter__(self) -> _FileScratch:

@@ -223,7 +223,7 @@ async def _if_free(locks: WebLocks, name: str) -> WebLock | None:
 class _OpfsScratch(Scratch):
     def __init__(self, name: str, vfs_name: str, files: DatabaseFiles) -> None:
         self._name = name
-        self._vfs_name = vfs_name
+        self.path = self._vfs_name = vfs_name
         self._files = files
         self._end = 0
 

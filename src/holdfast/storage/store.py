@@ -51,6 +51,9 @@ HEADER = 28
 class Scratch(ABC):
     """A file for one database that nobody else knows of; gone with its context."""
 
+    # What a connection to another scratch file of this storage calls it; None: it is in memory.
+    path: str | None = None
+
     @abstractmethod
     def append(self, data: bytes | memoryview) -> None:
         """QuotaExceededError: there is no space for it."""
@@ -193,17 +196,26 @@ def check_header(name: str, header: bytes) -> None:
         )
 
 
-def check(name: str, raw: apsw.Connection) -> None:
+def check(name: str, raw: apsw.Connection, ignore_check_constraints: bool = False) -> None:
     """Read all of a database; leaves it with a rollback journal. NotADatabaseError: it is unsound.
 
     What it cannot be used without (a virtual table's module, a collation) must be here too.
+    ignore_check_constraints: rows that violate a CHECK are sound.
     """
     with unsound(name):
         configure(raw)
         # Bytes from anywhere: https://www.sqlite.org/security.html, section 1.2.
         raw.execute("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON").fetchall()
         leave_wal(raw)
-        found = [row[0] for row in raw.execute("PRAGMA integrity_check(5)")]
+        if ignore_check_constraints:
+            raw.execute("PRAGMA ignore_check_constraints = ON").fetchall()
+        found = [str(row[0]) for row in raw.execute("PRAGMA integrity_check(5)")]
+        if all(each.startswith("CHECK constraint failed") for each in found):
+            raise NotADatabaseError(
+                f"rows in the data for {name!r} violate constraints of their tables, nothing was "
+                "changed: " + "; ".join(found) + ". Repair them, or accept them with "
+                "ignore_check_constraints (in JavaScript ignoreCheckConstraints)"
+            )
         if found != ["ok"]:
             raise NotADatabaseError(
                 f"the data for {name!r} is a damaged SQLite database, nothing was changed: "
