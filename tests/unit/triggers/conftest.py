@@ -18,7 +18,6 @@ from patience import LONGER, PATIENCE
 
 import holdfast
 from holdfast import Column, Database, DiffContext, Schema, Table
-from holdfast.storage import choose_kind
 
 COLUMNS = [Column.text("name"), Column.integer("n"), Column.real("x")]
 SCHEMA = Schema(
@@ -83,8 +82,12 @@ def recorder() -> Recorder:
 
 
 IN_BROWSER = sys.platform == "emscripten"
-# A browser's is that of the worker which this is.
-STORAGES = [choose_kind("auto")] if IN_BROWSER else ["file", "memory", "indexeddb"]
+STORAGES = ["file", "memory", "indexeddb"]
+if IN_BROWSER:
+    from holdfast.browser.page import is_shared_worker
+
+    # That of the worker which this is.
+    STORAGES = ["indexeddb" if is_shared_worker() else "opfs"]
 
 _numbers = itertools.count(1)
 
