@@ -15,8 +15,9 @@ from contextvars import ContextVar
 
 import apsw
 
-# SQLite's instructions between two calls of the handler, some milliseconds.
-STEPS = 50_000
+# SQLite's instructions between two calls of the handler: less than a millisecond of them, and some
+# milliseconds where each few are a row for Python.
+STEPS = 10_000
 
 # Looking costs some milliseconds: a statement that runs for less than this, in seconds, is not
 # interrupted, and the others look once in this time.
@@ -49,11 +50,10 @@ class Call:
             self._look()
             self._looked = time.monotonic()
 
-    def before_commit(self) -> None:
-        """The last look; none where the statements were short. CancelledError: as `progress`."""
+    def look(self) -> None:
+        """None where the statements were short. CancelledError: as `progress`."""
         if self._looked is not None:
             self._look()
-        self.end()
 
     def _look(self) -> None:
         if self._is_raised is not None and self._is_raised():
@@ -74,11 +74,17 @@ def before_commit() -> None:
     """A COMMIT follows, which must not be interrupted. CancelledError: the caller has given up."""
     call = _current.get()
     if call is not None:
-        call.before_commit()
+        call.look()
+        call.end()
 
 
-def _progress() -> bool:
+def check() -> None:
+    """For what takes as long as a statement. CancelledError: the caller has given up."""
     call = _current.get()
     if call is not None:
         call.progress()
+
+
+def _progress() -> bool:
+    check()
     return False

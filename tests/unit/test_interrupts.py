@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from across import pair
+from across import MemoryPort, pair
 from patience import LONGER
 
 from holdfast import Database, DatabaseClosedError, interrupts
@@ -118,6 +118,18 @@ async def test_what_ran_to_its_end_is_undone_if_it_is_not_committed_yet(
     await cancelled(flags, db.execute(f"INSERT INTO t(v) {numbers}) SELECT i FROM n"))
     assert flags.looks == 1
     assert await count(db) == 0
+
+
+async def test_rows_that_take_long_to_be_sent_are_not_sent(
+    db: Database, flags: SharedFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(_port: MemoryPort, _rows: object, check: Callable[[], None]) -> None:
+        while True:
+            check()
+
+    monkeypatch.setattr(MemoryPort, "rows", convert)
+    await cancelled(flags, db.fetch_all("SELECT 1"))
+    await cancelled(flags, anext(db.watch("SELECT 1")))
 
 
 async def test_short_statements_cost_no_look(db: Database, flags: SharedFlags) -> None:

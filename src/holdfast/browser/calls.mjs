@@ -78,17 +78,21 @@ export function checked(signal) {
   return signal;
 }
 
-/** A signal that is aborted when one of the two is; each may be missing. */
-export function either(one, other) {
-  if (!one || !other) return one ?? other;
-  checked(one);
+/** `work` with a signal that is aborted when one of the two is; each may be missing. */
+export async function withEither(one, other, work) {
+  if (!one || !other) return work(one ?? other);
   const controller = new AbortController();
-  for (const signal of [one, other]) {
+  const abort = ({ target }) => controller.abort(target.reason);
+  const signals = [one, other];
+  for (const signal of signals) {
     if (signal.aborted) controller.abort(signal.reason);
-    const abort = () => controller.abort(signal.reason);
-    signal.addEventListener("abort", abort, { signal: controller.signal });
+    signal.addEventListener("abort", abort);
   }
-  return controller.signal;
+  try {
+    return await work(controller.signal);
+  } finally {
+    for (const signal of signals) signal.removeEventListener("abort", abort);
+  }
 }
 
 /**

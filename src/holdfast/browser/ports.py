@@ -14,6 +14,9 @@ from typing import Any
 import js
 from pyodide.ffi import ConversionError, create_proxy, to_js
 
+# Rows that are converted at once, in some milliseconds.
+_PART = 2000
+
 
 class BrowserPort:
     """One end of a MessageChannel. python: whether the other end is Python too."""
@@ -33,6 +36,15 @@ class BrowserPort:
 
     def send(self, message: Any) -> None:
         self._post(_bytes_of(message) if self._python else _values_of(message))
+
+    def rows(self, rows: list[tuple[Any, ...]], check: Callable[[], None]) -> Any:
+        if self._python or len(rows) <= _PART:
+            return rows
+        parts = js.Array.new()
+        for at in range(0, len(rows), _PART):
+            check()
+            parts.push(_values_of(rows[at : at + _PART]))
+        return parts.flat()
 
     def close(self) -> None:
         self._port.onmessage = None

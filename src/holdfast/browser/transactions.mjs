@@ -1,5 +1,5 @@
 // What runs statements: a database, or one of its transactions. Part of holdfast.mjs.
-import { ask, either } from "./calls.mjs";
+import { ask, withEither } from "./calls.mjs";
 import { named } from "./errors.mjs";
 import { checkOptions } from "./options.mjs";
 import { checkSql, plain, plainMany, readResult, readRow, readRows, readValue } from "./values.mjs";
@@ -63,8 +63,11 @@ export class Transaction extends Statements {
     const life = { ended: null, number };
     super((method, args, read, { signal: own, ...options }) =>
       inside(block, async () => {
-        const signals = either(own, signal);
-        return read(await ask(peer, liveNumber(this), method, args(), { ...options, signal: signals }));
+        const plainArgs = args();
+        const found = await withEither(own, signal, (either) =>
+          ask(peer, liveNumber(this), method, plainArgs, { ...options, signal: either }),
+        );
+        return read(found);
       }),
     );
     lives.set(this, life);

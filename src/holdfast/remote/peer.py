@@ -28,7 +28,7 @@ from .. import interrupts
 from ..errors import DatabaseClosedError
 from .flags import Flags
 from .port import Port
-from .wire import Errors
+from .wire import Errors, PlainRows
 
 logger = logging.getLogger("holdfast")
 
@@ -190,6 +190,10 @@ class Peer:
         if self._why_closed is None:
             self._port.send(("tell", target, method, args))
 
+    def rows(self, rows: PlainRows) -> tuple[Any, Any]:
+        """What is sent in place of them. To make it may take as long as to read them did."""
+        return rows.columns, self._port.rows(rows.values, interrupts.check)
+
     def check(self) -> None:
         """DatabaseClosedError: the other end is gone."""
         if self._why_closed is not None:
@@ -287,7 +291,8 @@ class Peer:
         function = None if method.startswith("_") else getattr(thing, method, None)
         if function is None:
             raise RuntimeError(f"{type(thing).__name__} has no method {method!r} to call from here")
-        return await function(*args)
+        value = await function(*args)
+        return self.rows(value) if value.__class__ is PlainRows else value
 
     def _answer(self, number: int, task: asyncio.Task[Any], call: interrupts.Call | None) -> None:
         self._running.pop(number, None)

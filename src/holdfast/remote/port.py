@@ -24,6 +24,10 @@ class Port(Protocol):
         """TypeError: the message has something in it that cannot be sent."""
         ...
 
+    def rows(self, rows: list[tuple[Any, ...]], check: Callable[[], None]) -> Any:
+        """What to send in place of them. `check` is called now and then, and may raise."""
+        ...
+
     def close(self) -> None:
         """Nothing is sent or heard any more; the other end is told of it by other means."""
         ...

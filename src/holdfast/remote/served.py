@@ -302,7 +302,9 @@ class ServedDatabase:
     async def watch(self, sql: str, params: Plain, throttle: float, distinct: bool = True) -> int:
         # A change between this and the first rows is in them.
         rows = self.database.watch(sql, params, throttle, distinct)
-        return self._stream(rows, wire.plain_rows, at_once=False)
+        return self._stream(
+            rows, lambda found: self.peer.rows(wire.plain_rows(found)), at_once=False
+        )
 
     async def export_chunks(self, progress: int | None) -> int:
         """progress: an object of the client's with a method `progress(done, total)`."""

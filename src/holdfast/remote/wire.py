@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -26,9 +26,15 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 # -- results --------------------------------------------------------------------------------------
 
 
-def plain_rows(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Rows of one query: the names of the columns, and the values."""
-    return (rows[0]._columns if rows else ()), [row._values for row in rows]
+class PlainRows(NamedTuple):
+    """Rows of one query, which the peer sends as a tuple: to convert them may take long."""
+
+    columns: tuple[str, ...]
+    values: list[tuple[Any, ...]]
+
+
+def plain_rows(rows: Sequence[Row]) -> PlainRows:
+    return PlainRows(rows[0]._columns if rows else (), [row._values for row in rows])
 
 
 def read_rows(plain: Sequence[Any]) -> list[Row]:
