@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterable, Set
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Set
 from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +29,18 @@ from .errors import (
     StorageUnavailableError,
 )
 from .exporting import OnProgress, export_chunks
+from .giving_back import give_back
 from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
 from .session import Session
 from .statements import Statement
-from .transactions import Transaction, is_inside, read_transactions, write_transactions
+from .transactions import (
+    Transaction,
+    closing_waits,
+    is_inside,
+    read_transactions,
+    write_transactions,
+)
 from .triggers import TriggerManager
 from .triggers.mending import Mender
 from .writing import Writing, no_space
@@ -71,7 +83,7 @@ class Database:
         self._announcements = Announcements()
         self._closing = False
         self._closed = asyncio.Event()
-        self._close_done: asyncio.Future[None] | None = None
+        self._close_task: asyncio.Task[None] | None = None
         self._turn = storage.turn
         self._readers = Readers(self)
         self._mender = Mender.of(connection)
@@ -79,11 +91,14 @@ class Database:
             connection.share(Session())
         self._open_transactions: set[Transaction] = set()
         self._last_yield = time.monotonic()
+        # What close() waits for, and what it cancels because it never ends.
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: set[asyncio.Task[None]] = set()
         # Commits that are being made durable; nothing ends them.
         self._commits: set[asyncio.Task[None]] = set()
         self.triggers = TriggerManager(self, hold_manager, persist_triggers)
-        storage.on_announcement = self._remote_commit
+        # Whoever drops it shall hear that it was not closed.
+        storage.on_announcement = _weakly(self._remote_commit)
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -106,6 +121,15 @@ class Database:
     def closed(self) -> bool:
         """Whether close() was called."""
         return self._closing
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closing", True):
+            warnings.warn(
+                f"{self!r} was dropped and not closed; call close(), or open it with async with",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "open"
@@ -326,18 +350,10 @@ class Database:
         except DatabaseClosedError:
             logger.debug("closed while sweeping; the next open sweeps")
 
-    async def _look_out(self) -> None:
-        """Find commits that nobody announced."""
-        pause = LOOKOUT
-        while True:
-            await asyncio.sleep(pause)
-            pause = LOOKOUT
-            if self._announcements.wanted and not self._turn.locked():
-                news = await self._look()
-                if news is None:
-                    pause = min(GRACE, LOOKOUT)
-
     async def _look(self) -> bool | None:
+        """Find commits that nobody announced. None: look again soon."""
+        if not self._announcements.wanted or self._turn.locked():
+            return False
         try:
             await self._turn.acquire(self._bound())
             try:
@@ -382,10 +398,15 @@ class Database:
             raise cancelled
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something that comes to an end; close() waits for that."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
+
+    def _start_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Something that goes on until the database is closed or dropped."""
+        self._loops.add(asyncio.get_running_loop().create_task(coroutine))
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -426,7 +447,8 @@ class Database:
     async def status(self) -> StorageStatus:
         """What is known of the storage: see `StorageStatus`."""
         self._check_open()
-        return await self._storage.status()
+        with self._unless_closed():
+            return await self._storage.status()
 
     def rest(self) -> None:
         """Give up what no transaction needs: the tab is hidden, frozen or left."""
@@ -444,47 +466,71 @@ class Database:
             async with Writing(self, bound=bound) as transaction:
                 await self._schema.apply(transaction, alone=alone)
         # From here on there is something to sweep; opening does it too.
-        self._storage.on_peer_gone = self._peer_gone
+        self._storage.on_peer_gone = _weakly(self._peer_gone)
         await self.triggers.open()
-        self._start(self._look_out())
+        self._start_loop(_look_out(weakref.ref(self)))
 
     async def close(self) -> None:
         """Give everything back; idempotent.
 
         Open transactions are rolled back (their users get DatabaseClosedError), handlers in
         flight are waited for, this connection's triggers are disposed of and their holds
-        released. NestedTransactionError: inside a write transaction of this database, or a handler.
+        released; then others can import or delete it at once. It is one piece of work, which every
+        caller waits for and which goes on if a caller is cancelled. Called by something that it
+        waits for itself, as on_error or what runs after a commit, it does not wait.
+        NestedTransactionError: inside a write transaction of this database, or a handler.
         """
         self._check_not_inside("close() would wait")
-        if self._close_done is not None:
-            await asyncio.shield(self._close_done)
-            return
-        self._closing = True
-        self._close_done = asyncio.get_running_loop().create_future()
+        if self._close_task is None:
+            self._closing = True
+            # Whatever transactions the first caller is inside of, this is not.
+            context = copy_context()
+            context.run(write_transactions.set, ())
+            self._close_task = asyncio.get_running_loop().create_task(
+                self._close(), context=context
+            )
+        elsewhere = self in closing_waits.get()
         try:
-            await self._close()
+            if not elsewhere:
+                await asyncio.shield(self._close_task)
         finally:
-            self._close_done.set_result(None)
+            if not self._close_task.done():
+                self._close_task.add_done_callback(self._task_done)
 
     async def _close(self) -> None:
+        await give_back(
+            self._end_transactions,
+            lambda: self._announcements.deliver(Announcement(None, remote=False)),
+            self.triggers.close,
+            self._closed.set,
+            self._end_tasks,
+            self._readers.close,
+            lambda: asyncio.wait(self._commits) if self._commits else None,
+            lambda: self._storage.leaving(self._main),
+            lambda: self._storage.disconnect(self._main),
+            self._storage.close,
+        )
+
+    async def _end_transactions(self) -> None:
         # Their users may be waiting for anything, so what they hold is taken back from them.
         for transaction in list(self._open_transactions):
-            transaction.end("was rolled back, because the database was closed")
-            transaction.leave()
-        self._announcements.deliver(Announcement(None, remote=False))
+            end = partial(transaction.end, "was rolled back, because the database was closed")
+            await give_back(end, transaction.leave)
+
+    async def _end_tasks(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        if tasks := self._loops | self._tasks:
+            await asyncio.wait(tasks)
+
+    @contextlib.contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        """Errors of what was closed while it was used, as DatabaseClosedError."""
         try:
-            await self.triggers.close()
-        finally:
-            self._closed.set()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._readers.close()
-            if self._commits:
-                await asyncio.wait(self._commits)
-            await self._storage.leaving(self._main)
-            self._storage.disconnect(self._main)
-            await self._storage.close()
+            yield
+        except Exception:
+            self._check_open()
+            raise
 
     async def __aenter__(self) -> Database:
         return self
@@ -496,3 +542,27 @@ class Database:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+async def _look_out(reference: weakref.ref[Database]) -> None:
+    """Find commits that nobody announced, until the database is dropped."""
+    pause = LOOKOUT
+    while True:
+        await asyncio.sleep(pause)
+        database = reference()
+        if database is None:
+            return
+        soon = await database._look() is None
+        pause = min(GRACE, LOOKOUT) if soon else LOOKOUT
+        del database
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A method that does nothing once its object is gone."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        if (found := reference()) is not None:
+            found(*arguments)
+
+    return call

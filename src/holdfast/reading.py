@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .bounds import Bound
 from .connection import Connection
+from .giving_back import give_back
 from .transactions import Transaction, is_inside, read_transactions
 
 if TYPE_CHECKING:
@@ -88,11 +89,10 @@ class Readers:
         for connection in self._idle:
             connection.statements.forget()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Whoever still waits for a lease to read finds its connection closed."""
-        for connection in (*self._idle, *self._busy):
-            connection.close()
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        await give_back(*(connection.close for connection in (*idle, *self._busy)))
 
     @asynccontextmanager
     async def _lent(self, bound: Bound) -> AsyncIterator[Connection]:
@@ -109,12 +109,9 @@ class Readers:
 
     async def _begin(self, connection: Connection, bound: Bound) -> None:
         database = self._database
-        try:
-            inside = is_inside(read_transactions, database)
+        inside = is_inside(read_transactions, database)
+        with database._unless_closed():
             await database._storage.begin_read(connection, bound, inside=inside)
-        except Exception:
-            database._check_open()  # it may have been closed while this waited
-            raise
         if database._closing:
             database._storage.end_read()
             database._check_open()
@@ -124,7 +121,8 @@ class Readers:
         if self._idle:
             connection = self._idle.pop()
         elif database._storage.has_readers:
-            connection = await database._storage.connect_reader(bound)
+            with database._unless_closed():
+                connection = await database._storage.connect_reader(bound)
         else:
             await database._turn.acquire(bound)
             try:

@@ -7,8 +7,8 @@ import itertools
 import logging
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -31,6 +31,8 @@ write_transactions: ContextVar[tuple[Transaction, ...]] = ContextVar(
 read_transactions: ContextVar[tuple[Transaction, ...]] = ContextVar(
     "holdfast_read_transactions", default=()
 )
+# The databases whose close() waits for what this task does, which therefore must not wait for that.
+closing_waits: ContextVar[tuple[object, ...]] = ContextVar("holdfast_closing_waits", default=())
 
 _PREFIX = uuid.uuid4().hex + "-"
 _numbers = itertools.count(1)
@@ -161,7 +163,7 @@ class Transaction:
                 # What was prepared since may speak of tables that are gone again.
                 engine.statements.forget()
                 self.on_undone()
-            await run_callbacks(reversed(undone))
+            await run_callbacks(reversed(undone), self.owner)
             raise
         if self._open:
             self._live().run(f"RELEASE {name}")
@@ -243,12 +245,24 @@ def is_inside(transactions: ContextVar[tuple[Transaction, ...]], owner: object) 
     return any(tx.owner is owner and tx.is_open for tx in transactions.get())
 
 
-async def run_callbacks(callbacks: Iterable[Callback]) -> None:
+async def run_callbacks(callbacks: Iterable[Callback], owner: object) -> None:
     """Each of them; one that fails is logged and does not keep the others from running."""
-    for callback in callbacks:
-        try:
-            result = callback()
-            if inspect.isawaitable(result):
-                await result
-        except Exception:
-            logger.exception("what was to run after a transaction failed")
+    with awaited_by_close(owner):
+        for callback in callbacks:
+            try:
+                result = callback()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("what was to run after a transaction failed")
+
+
+@contextmanager
+def awaited_by_close(database: object) -> Iterator[None]:
+    """The close() of that database waits for what runs in here."""
+    before = closing_waits.get()
+    closing_waits.set((*before, database))
+    try:
+        yield
+    finally:
+        closing_waits.set(before)

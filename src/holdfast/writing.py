@@ -133,7 +133,8 @@ class Writing:
                 self._database._announce(frozenset(touched), ddl, shared)
             if callbacks := transaction.callbacks():
                 # The block may be unwinding because its task was cancelled; these run all the same.
-                await asyncio.shield(self._database._start(run_callbacks(callbacks)))
+                database = self._database
+                await asyncio.shield(database._start(run_callbacks(callbacks, database)))
 
     async def one(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """All of it for one statement; from BEGIN to COMMIT nothing else runs."""
@@ -171,7 +172,7 @@ class Writing:
             if transaction.committed:
                 database._announce(frozenset(touched), ddl, shared)
             if callbacks := transaction.callbacks():
-                database._start(run_callbacks(callbacks))
+                database._start(run_callbacks(callbacks, database))
         return result
 
     async def whole(self, work: Callable[[Transaction], Awaitable[ExecuteResult]]) -> ExecuteResult:

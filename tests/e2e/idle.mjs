@@ -3,7 +3,7 @@ import { expect } from "@playwright/test";
 
 /** Python for a worker: `db` takes no lease unasked, to look for what others committed. */
 export const noLookOut = `
-for task in list(db._tasks):
+for task in list(db._loops):
     if task.get_coro().__name__ == "_look_out":
         task.cancel()
 `;

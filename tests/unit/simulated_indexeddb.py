@@ -47,6 +47,8 @@ class Origin:
         self.databases: dict[str, tuple[int, dict[int, bytes]]] = {}
         self.opened: list[Database] = []
         self.locks: LockQueues[Lock] = LockQueues(_answer)
+        # Locks that were released, of which the browser has not heard.
+        self.releasing = 0
         self.full = False
         self.fail: JsException | None = None
         # While it is not set, no transaction completes.
@@ -96,6 +98,7 @@ class Host:
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
+        self.dead = False
         self.opened: list[Database] = []
         self._requests: dict[int, Lock] = {}
         self._on_answer: Callable[[int, bool, str], None] = lambda *_: None
@@ -207,9 +210,22 @@ class Host:
         asyncio.get_running_loop().call_soon(self._on_answer, id, False, error)
 
     def release(self, id: int) -> None:
-        if (lock := self._requests.pop(id, None)) is not None:
-            # A browser hears of it when JavaScript's turn is over.
-            asyncio.get_running_loop().call_soon(self.origin.locks.release, lock)
+        if (lock := self._requests.pop(id, None)) is not None and not self.dead:
+            # A browser hears of it some time after JavaScript's turn is over.
+            self.origin.releasing += 1
+            self._release_after(TURNS, lock)
+
+    def _release_after(self, turns: int, lock: Lock) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._release_after, turns - 1, lock)
+            return
+        self.origin.releasing -= 1
+        self.origin.locks.release(lock)
+
+    @promise
+    async def releasesArrived(self) -> None:
+        while self.origin.releasing:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     @promise
     async def heldLocks(self, prefix: str) -> list[str]:
@@ -248,6 +264,8 @@ def worker(origin: Origin) -> Iterator[Host]:
         try:
             yield host
         finally:
+            # Its locks go with it.
+            host.dead = True
             for each in hub._hubs.values():
                 each.close()
             origin.locks = LockQueues(_answer)

@@ -504,7 +504,8 @@ globalThis.holdfastHost ??= (() => {
 
   // Calls back `onAnswer(id, granted, error)`, once. A request lives under its id until it is
   // released, which also withdraws one that still waits.
-  const requests = new Map(); // id -> function that gives back or withdraws
+  const requests = new Map(); // id -> {end(): gives back or withdraws, ended: a promise}
+  const ending = new Set(); // promises of those that were released
   let onAnswer = null;
 
   function request(id, name, exclusive, ifAvailable) {
@@ -517,12 +518,13 @@ globalThis.holdfastHost ??= (() => {
     const options = { mode: exclusive ? "exclusive" : "shared" };
     if (ifAvailable) options.ifAvailable = true;
     else options.signal = withdraw.signal;
-    requests.set(id, () => withdraw.abort());
-    navigator.locks
+    const request = { end: () => withdraw.abort() };
+    requests.set(id, request);
+    request.ended = navigator.locks
       .request(name, options, (lock) => {
         if (!lock || !requests.has(id)) return answer(false, "");
         return new Promise((release) => {
-          requests.set(id, release);
+          request.end = release;
           answer(true, "");
         });
       })
@@ -530,9 +532,20 @@ globalThis.holdfastHost ??= (() => {
   }
 
   function release(id) {
-    const end = requests.get(id);
+    const request = requests.get(id);
+    if (!request) return;
     requests.delete(id);
-    end?.();
+    request.end();
+    ending.add(request.ended);
+    request.ended.then(() => ending.delete(request.ended));
+  }
+
+  // Resolves when what was released before is free for everybody. A request's promise is settled
+  // when this end has let the lock go. The browser hears of that in order: when it answers what was
+  // asked afterwards, it has.
+  async function releasesArrived() {
+    await Promise.all(ending);
+    await navigator.locks.query();
   }
 
   const setOnAnswer = (callback) => {
@@ -636,6 +649,7 @@ globalThis.holdfastHost ??= (() => {
     settle,
     soon,
     heldLocks: answering(heldLocks),
+    releasesArrived: answering(releasesArrived),
     channel: raising(channel),
     missing,
   };

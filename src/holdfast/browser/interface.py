@@ -209,6 +209,10 @@ class LocksHost(Protocol):
         """The names, from `prefix` on, of the locks that are held in this origin."""
         ...
 
+    def releasesArrived(self) -> Awaitable[None]:
+        """Answers when what was released until now is free for everybody."""
+        ...
+
     def channel(self, name: str, on_message: Callable[[str], None]) -> JsChannel: ...
 
 

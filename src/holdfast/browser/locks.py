@@ -72,6 +72,15 @@ class _Held(Awaitable[Iterable[str]]):
             return names
 
 
+async def arrived() -> None:
+    """Until every lock that was released here is free for every tab.
+
+    `release` returns before the browser has heard of it.
+    """
+    with explaining("navigator.locks"):
+        await host().releasesArrived()
+
+
 def held(prefix: str) -> Awaitable[Iterable[str]]:
     """The names, from `prefix` on, of the locks that any tab of this origin holds; one query.
 

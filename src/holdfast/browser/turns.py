@@ -133,7 +133,11 @@ class Signal(asyncio.Event):
         if not self.is_set():
             answer: Answer[None] = Answer()
             self._answers.append(answer)
-            await answer
+            try:
+                await answer
+            finally:
+                if answer in self._answers:
+                    self._answers.remove(answer)
         return True
 
 

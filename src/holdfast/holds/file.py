@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from ..giving_back import keep
 from .memory import already_taken
 
 if TYPE_CHECKING:
@@ -57,12 +58,12 @@ class FileTriggerHoldManager:
         OSError: the folder cannot be written; TimeoutError: another process keeps the guard.
         """
         lock = await asyncio.to_thread(self._obtain, hold_id)
-        released: asyncio.Future[None] | None = None
+        released: asyncio.Task[None] | None = None
 
         async def release() -> None:
             nonlocal released
             if released is None:
-                released = asyncio.ensure_future(asyncio.to_thread(self._release, lock))
+                released = keep(asyncio.to_thread(self._release, lock))
             # A caller that is cancelled must not leave the lock half released.
             await asyncio.shield(released)
 

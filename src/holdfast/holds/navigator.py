@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from .memory import already_taken
@@ -18,7 +17,7 @@ class NavigatorTriggerHoldManager:
 
     async def obtain_hold(self, hold_id: str) -> Callable[[], Awaitable[None]]:
         """Take a hold; gives its idempotent release. HoldAlreadyTakenError: a tab has it."""
-        from ..browser.locks import WebLocks
+        from ..browser.locks import WebLocks, arrived
 
         lock = WebLocks().request(_PREFIX + hold_id, if_available=True)
         try:
@@ -36,8 +35,7 @@ class NavigatorTriggerHoldManager:
             if not released:
                 released = True
                 lock.release()
-                # The browser hears of it when this turn of the event loop is over.
-                await asyncio.sleep(0)
+                await arrived()
 
         return release
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from ..exporting import OnProgress
 from ..holds import (
@@ -50,7 +51,7 @@ class Client:
     """One end of a port, and what can be asked of the server at the other."""
 
     def __init__(self, port: Port, flags: Flags | None = None) -> None:
-        self._databases: set[RemoteDatabase] = set()
+        self._databases: WeakSet[RemoteDatabase] = WeakSet()
         self._closing: list[Callable[[str], None]] = []
         self.peer = Peer(port, self, self._gone, flags)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..changes import TableChange
 from ..database import Database
 from ..exporting import OnProgress, check_progress
+from ..giving_back import give_back
 from ..parameters import plain_many, plain_parameters
 from ..rows import ExecuteResult, Parameters, Row
 from ..transactions import Transaction, is_inside, write_transactions
@@ -39,7 +40,7 @@ class RemoteDatabase(Database):
         self._on_closed = on_closed
         self._closing = False
         self._closed = asyncio.Event()
-        self._close_done: asyncio.Future[None] | None = None
+        self._close_task: asyncio.Task[None] | None = None
         self._open_transactions: set[Transaction] = set()
         self.triggers = RemoteTriggerManager(self)
 
@@ -184,18 +185,18 @@ class RemoteDatabase(Database):
         self._peer.tell(0, "rest")
 
     async def _close(self) -> None:
-        self._end_transactions("was rolled back, because the database was closed")
-        try:
-            if not self._peer.closed:
-                await self._call("close")
-        finally:
-            self._ended()
+        why = "was rolled back, because the database was closed"
+        await give_back(lambda: self._end_all(why), self._close_there, self._ended)
+
+    async def _close_there(self) -> None:
+        if not self._peer.closed:
+            await self._call("close")
 
     def _server_gone(self, why: str) -> None:
-        self._end_transactions(f"was rolled back: {why}")
+        self._end_all(f"was rolled back: {why}")
         self._ended()
 
-    def _end_transactions(self, why: str) -> None:
+    def _end_all(self, why: str) -> None:
         for transaction in list(self._open_transactions):
             transaction.end(why)
 
@@ -217,9 +218,9 @@ class Transfer:
 
     async def next(self) -> list[bytes]:
         """The next part of what is imported; none at the end."""
-        assert self._chunks is not None
-        async for chunk in self._chunks:
-            return [bytes(chunk)]
+        if self._chunks is not None:
+            async for chunk in self._chunks:
+                return [bytes(chunk)]
         return []
 
     async def progress(self, done: int, total: int | None) -> None:

@@ -124,6 +124,7 @@ class Peer:
         self._last_call = 0
         self._calls: dict[int, Answer] = {}
         self._running: dict[int, asyncio.Task[Any]] = {}
+        self._telling: set[asyncio.Task[Any]] = set()
         self._on_close = on_close
         self._why_closed: str | None = None
         self._kinds: dict[str, Callable[..., None]] = {
@@ -279,6 +280,8 @@ class Peer:
 
     def _told(self, target: int, method: str, args: Any) -> None:
         task = start(self._run(target, method, args), self._context(target))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
         task.add_done_callback(_log)
 
     def _context(self, target: int) -> Context:

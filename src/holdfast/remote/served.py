@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 
 from ..database import Database
+from ..giving_back import give_back
 from ..rows import ExecuteResult
 from ..transactions import Transaction
 from ..triggers import DiffContext, DiffTracker, DiffTrigger
@@ -403,13 +404,12 @@ class ServedDatabase:
         await to_its_end(self._close())
 
     async def _close(self) -> None:
-        try:
-            await self.database.close()
-            for served in list(self._blocks):
-                try:
-                    await served.roll_back()
-                except Exception as error:
-                    # Rolled back it is; whoever had it open learns that from its own end.
-                    logger.debug("a transaction that was open at the end: %r", error)
-        finally:
-            self._ended()
+        await give_back(self.database.close, self._end_blocks, self._ended)
+
+    async def _end_blocks(self) -> None:
+        for served in list(self._blocks):
+            try:
+                await served.roll_back()
+            except Exception as error:
+                # Rolled back it is; whoever had it open learns that from its own end.
+                logger.debug("a transaction that was open at the end: %r", error)

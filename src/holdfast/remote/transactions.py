@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import apsw
 
 from ..errors import DatabaseClosedError
+from ..giving_back import keep
 from ..parameters import plain_many, plain_parameters
 from ..rows import ExecuteResult, Parameters, Row
 from ..transactions import Callback, Transaction, run_callbacks, write_transactions
@@ -81,7 +82,7 @@ class RemoteTransaction(Transaction):
             del self._on_commit[commits:], self._on_rollback[rollbacks:]
             if self._open:
                 await self._call("undo")
-            await run_callbacks(reversed(undone))
+            await run_callbacks(reversed(undone), self.owner)
             raise
         if self._open:
             await self._call("release")
@@ -158,7 +159,7 @@ class Block(AbstractAsyncContextManager[Transaction]):
             if self._writable:
                 write_transactions.set(self._outer)
             if callbacks := transaction.callbacks():
-                await asyncio.shield(asyncio.ensure_future(run_callbacks(callbacks)))
+                await asyncio.shield(keep(run_callbacks(callbacks, self._database)))
 
     async def _leave(self, method: str, *args: Any) -> None:
         peer = self._database._peer

@@ -162,16 +162,16 @@ class _Setup:
 
     async def before_create(self, number: int, identity: str) -> bool:
         """Whether to be told of the end of the transaction, by `ended`."""
-        assert self._before_create is not None
         async with self._inside(number, identity, self.given) as transaction:
-            await self._before_create(transaction)
+            if self._before_create is not None:
+                await self._before_create(transaction)
         return self._waits_for_end(number)
 
     async def ended(self, number: int, committed: bool) -> None:
         """A transaction that was lent has ended."""
         transaction = self._lent.pop(number)
         transaction.committed = committed
-        await run_callbacks(transaction.callbacks())
+        await run_callbacks(transaction.callbacks(), self._database)
 
     async def gone(self) -> None:
         """The trigger was disposed of, or was never made."""
@@ -193,7 +193,7 @@ class _Setup:
         try:
             yield lent
         except BaseException:
-            await run_callbacks(lent.callbacks())
+            await run_callbacks(lent.callbacks(), self._database)
             raise
         finally:
             lent.end()
@@ -300,7 +300,7 @@ class RemoteTracker(DiffTracker):
         handler: Handler,
         on_error: OnError | None,
     ) -> None:
-        self._remote = database
+        self._remote = self._database = database
         self._trigger = trigger
         self._number = trigger._number
         self._handler = handler

@@ -26,7 +26,12 @@ import apsw
 
 from ..bounds import Bound, BoundedLock
 from ..connection import Connection
-from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
+from ..errors import (
+    DatabaseBusyError,
+    NotADatabaseError,
+    StorageUnavailableError,
+)
+from ..giving_back import give_back
 from ..sqltext import quote_name
 from .blocks import JOURNAL, Blocks
 
@@ -71,18 +76,10 @@ async def leave(storage: IndexedDBStorage, hub: Hub) -> None:
             hub.drop_temporary()
         # Else whoever has the turn does it, when giving it back.
     else:
+        from ..browser.locks import arrived
+
         del _hubs[hub.name]
-        hub.close()
-        await asyncio.sleep(0)  # see give_up()
-
-
-async def give_up(claim: WebLock) -> None:
-    """So that whoever claims it next, without waiting, finds it free.
-
-    The browser hears of it when this turn of the event loop is over.
-    """
-    claim.release()
-    await asyncio.sleep(0)
+        await give_back(hub.close, arrived)
 
 
 def claim_lock(name: str) -> str:

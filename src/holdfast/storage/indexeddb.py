@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..bounds import Bound
 from ..connection import Connection
+from ..errors import DatabaseClosedError
 from .base import Storage, StorageStatus
 from .hub import CACHE_KIB, Hub, Turn, join, leave
 from .indexeddb_store import IndexedDBStore
@@ -46,7 +47,7 @@ class IndexedDBStorage(Storage):
     @property
     def hub(self) -> Hub:
         if self._hub is None:
-            raise RuntimeError("the storage is not open")
+            raise DatabaseClosedError(f"{self.name!r} is closed")
         return self._hub
 
     async def open(self, bound: Bound) -> Connection:

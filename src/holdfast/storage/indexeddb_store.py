@@ -15,7 +15,7 @@ import apsw
 
 from ..bounds import Bound
 from .blocks import JOURNAL, Blocks
-from .hub import claim_lock, give_up
+from .hub import claim_lock
 from .node import check_name
 from .store import CACHE_KIB, Scratch, Store
 
@@ -46,11 +46,15 @@ class IndexedDBStore(Store):
             blocks.close()
 
     async def check_free(self, bound: Bound) -> None:
-        await give_up(await self._claim(bound))
+        from ..browser.locks import arrived
+
+        (await self._claim(bound)).release()
+        await arrived()
 
     @asynccontextmanager
     async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         from ..browser.indexeddb import BlockStore
+        from ..browser.locks import arrived
 
         lock = await self._claim(bound)
         try:
@@ -72,16 +76,19 @@ class IndexedDBStore(Store):
             finally:
                 new.close()
         finally:
-            await give_up(lock)
+            lock.release()
+            await arrived()
 
     async def delete(self, bound: Bound) -> bool:
         from ..browser.indexeddb import delete
+        from ..browser.locks import arrived
 
         lock = await self._claim(bound)
         try:
             return await delete(self.name)
         finally:
-            await give_up(lock)
+            lock.release()
+            await arrived()
 
     async def _claim(self, bound: Bound) -> WebLock:
         from ..browser.locks import WebLocks

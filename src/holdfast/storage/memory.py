@@ -10,6 +10,7 @@ import apsw
 
 from ..bounds import Bound
 from ..connection import Connection
+from ..errors import DatabaseClosedError
 from ..session import RawConnection
 from .base import Storage, StorageStatus
 from .store import Scratch, Store
@@ -34,7 +35,7 @@ class MemoryStorage(Storage):
     async def connect_reader(self, bound: Bound) -> Connection:
         """A copy of the last committed state: SQLite keeps no older versions in memory."""
         if self._main is None:
-            raise RuntimeError("the storage is not open")
+            raise DatabaseClosedError(f"{self.name!r} is closed")
         raw = self._connect()
         image = self._main.serialize("main")
         if image:

@@ -32,6 +32,7 @@ import apsw
 from ..bounds import Bound, BoundedLock
 from ..connection import Connection
 from ..errors import DatabaseBusyError, StorageUnavailableError
+from ..giving_back import give_back
 from .history import History, Step
 from .leases import Leases, Level
 from .presence import SOON, Presence
@@ -253,19 +254,24 @@ class Node:
 
     async def close(self) -> None:
         """Give back what `open` took, in the reverse order."""
+        from ..browser.locks import arrived
+
         if self.is_open:
             self.is_open = False
-            self._send()
-            await self.wal.close()
-            for peer in self._peers.values():
-                peer.release()
-            self._peers.clear()
-            try:
-                self._undo.close()
-                await self.files.closed()
-            finally:
+            peers, self._peers = self._peers, {}
+            await give_back(
+                self._send,
+                self.wal.close,
+                *(peer.release for peer in peers.values()),
+                self._undo.close,
+                self.presence.closed,
+                self.files.closed,
                 # Whoever replaces or deletes the files finds none open.
-                self._files_lock.release()
+                self._files_lock.release,
+                arrived,
+            )
+        else:
+            await arrived()
 
     def rest(self) -> None:
         """The worker may be stopped soon: keep no lease beyond its transaction, and no message."""

@@ -15,6 +15,7 @@ from ..errors import (
     NotADatabaseError,
     StorageUnavailableError,
 )
+from ..giving_back import give_back
 from ..session import RawConnection
 from .base import Storage, StorageStatus
 from .history import History, Step
@@ -52,7 +53,7 @@ class OpfsStorage(Storage):
     @property
     def node(self) -> Node:
         if self._node is None:
-            raise RuntimeError("the storage is not open")
+            raise DatabaseClosedError(f"{self.name!r} is closed")
         return self._node
 
     @property
@@ -178,9 +179,8 @@ class OpfsStorage(Storage):
         node, self._node = self._node, None
         if node is not None:
             # The leases may be those of other connections of this worker, too.
-            for _ in range(self._reads):
-                node.leases.leave_read()
-            await leave(self, node)
+            leave_read = [node.leases.leave_read] * self._reads
+            await give_back(*leave_read, lambda: leave(self, node))
 
     def store(self) -> OpfsStore:
         return OpfsStore(self.name)

@@ -76,7 +76,7 @@ class OpfsStore(Store):
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Scratch]:
         from ..browser.files import remove
-        from ..browser.locks import WebLocks
+        from ..browser.locks import WebLocks, arrived
 
         await self.discard()
         id = uuid.uuid4().hex
@@ -92,6 +92,7 @@ class OpfsStore(Store):
                 await asyncio.shield(remove([SCRATCH_FOLDER], [id + s for s in _SUFFIXES]))
         finally:
             lock.release()
+            await arrived()
 
     async def discard(self) -> None:
         from ..browser.files import entries, remove
@@ -108,11 +109,15 @@ class OpfsStore(Store):
     # -- alone -----------------------------------------------------------------------------------
 
     async def check_free(self, bound: Bound) -> None:
+        from ..browser.locks import arrived
+
         (await self._claim(bound)).release()
+        await arrived()
 
     @asynccontextmanager
     async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         from ..browser.files import remove
+        from ..browser.locks import arrived
 
         lock = await self._claim(bound)
         try:
@@ -133,9 +138,11 @@ class OpfsStore(Store):
                 await remove(self._folder, self._names())
         finally:
             lock.release()
+            await arrived()
 
     async def delete(self, bound: Bound) -> bool:
         from ..browser.files import entries, remove
+        from ..browser.locks import arrived
 
         await self.discard()
         lock = await self._claim(bound)
@@ -149,6 +156,7 @@ class OpfsStore(Store):
             return found
         finally:
             lock.release()
+            await arrived()
 
     def _names(self) -> list[str]:
         return [self._file + suffix for suffix in _SUFFIXES]

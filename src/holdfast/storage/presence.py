@@ -63,6 +63,11 @@ class Presence:
         if self._task is not None:
             self._task.cancel()
 
+    async def closed(self) -> None:
+        """After `close`: nothing of it goes on."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     def _begin(self) -> None:
         self._timer = None
         if self._task is None:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import DatabaseClosedError
+from ..giving_back import give_back
 from ..schema import next_tx_id
 from ..transactions import Transaction
 from .destinations import Destinations
@@ -65,7 +68,6 @@ class TriggerManager:
         # In the order in which they were made.
         self._trackers: dict[DiffTracker, None] = {}
         self._destinations = Destinations(database)
-        self._sweeper: asyncio.Task[None] | None = None
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -315,15 +317,21 @@ class TriggerManager:
         """Sweep, and go on sweeping."""
         await self._destinations.open()
         await self.sweep()
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_now_and_then())
+        # A manager of holds that are lost without an event says how often to look.
+        interval = getattr(self._holds, "watch_interval", SWEEP_INTERVAL)
+        self._database._start_loop(_sweep_now_and_then(weakref.ref(self), interval))
 
     async def close(self) -> None:
         """Wait for handlers in flight, drop this connection's triggers, release their holds."""
-        self._destinations.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait({self._sweeper})
-        await asyncio.gather(*(tracker.drain() for tracker in list(self._trackers)))
+        await give_back(self._destinations.close, self._drain, self._drop_all, self._finish_all)
+
+    async def _drain(self) -> None:
+        for tracker in list(self._trackers):
+            tracker.end()
+        while tasks := [tracker.task for tracker in self._trackers if tracker.task is not None]:
+            await asyncio.wait(tasks)
+
+    async def _drop_all(self) -> None:
         triggers = list(self._live.values())
         try:
             if triggers:
@@ -334,8 +342,12 @@ class TriggerManager:
         except Exception:
             # Without their holds they are orphans, which the others sweep.
             logger.exception("the triggers of %r could not be dropped", self._database)
-        for trigger in triggers:
-            await trigger.finish()
+
+    async def _finish_all(self) -> None:
+        finishing = [trigger.finish for trigger in self._live.values()]
+        # Of those that are being made just now.
+        releasing = [partial(self._give_up, hold) for hold in self._releases.keys() - self._live]
+        await give_back(*finishing, *releasing)
 
     def destinations(self) -> frozenset[str]:
         """The destinations of every tab's triggers, as far as this connection knows."""
@@ -351,21 +363,27 @@ class TriggerManager:
             next_tx_id(tx)
         return self._destinations.stamp(tx, touched) or crud
 
-    async def _sweep_now_and_then(self) -> None:
-        # A manager of holds that are lost without an event says how often to look.
-        interval = getattr(self._holds, "watch_interval", SWEEP_INTERVAL)
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                # Without a write transaction, as long as everybody lives.
-                strangers = self._strangers(await self._read_registry())
-                held = await self._holds.held() if strangers else frozenset()
-                if not all(self._is_held(record, held) for record in strangers):
-                    await self.sweep()
-            except DatabaseClosedError:
-                return
-            except Exception:
-                logger.exception("orphaned triggers of %r could not be swept", self._database)
+    async def sweep_if_needed(self) -> None:
+        """`sweep`, without a write transaction as long as everybody lives; errors are logged."""
+        try:
+            strangers = self._strangers(await self._read_registry())
+            held = await self._holds.held() if strangers else frozenset()
+            if not all(self._is_held(record, held) for record in strangers):
+                await self.sweep()
+        except DatabaseClosedError:
+            logger.debug("closed while sweeping; the next open sweeps")
+        except Exception:
+            logger.exception("orphaned triggers of %r could not be swept", self._database)
+
+
+async def _sweep_now_and_then(reference: weakref.ref[TriggerManager], interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        manager = reference()
+        if manager is None:
+            return
+        await manager.sweep_if_needed()
+        del manager
 
 
 def _own_destination() -> str:

@@ -25,6 +25,7 @@ from ..errors import (
     DatabaseClosedError,
     NestedTransactionError,
 )
+from ..transactions import awaited_by_close
 from .context import DiffContext
 from .inbox import Inbox
 from .trigger import DiffTrigger
@@ -104,6 +105,7 @@ class DiffTracker:
         """Begin to deliver; the trigger is committed."""
         if not self._ended:
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(lambda _: self._on_end(self))
 
     async def stop(self) -> None:
         """Wait for a handler in flight, then dispose of the trigger; idempotent.
@@ -134,7 +136,13 @@ class DiffTracker:
         """No more calls of the handler after the one in flight."""
         self._ended = True
         self._inbox.stop()
-        self._on_end(self)
+        if self._task is None:
+            self._on_end(self)
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What calls the handler; None before the first call can come."""
+        return self._task
 
     async def drain(self) -> None:
         """Wait for the handler in flight, and no further calls."""
@@ -243,7 +251,8 @@ class DiffTracker:
             return
         self._reporting = True
         try:
-            await self._call(self._on_error, error)
+            with awaited_by_close(self._database):
+                await self._call(self._on_error, error)
         except Exception:
             logger.exception("on_error of the tracker of %r failed", self.source)
         finally:

@@ -92,8 +92,10 @@ class DiffTrigger:
         """It is dropped, or was never made: give up its hold."""
         if not self._gone:
             self._gone = True
-            await self._on_gone(self.id)
-            self.when_gone()
+            try:
+                await self._on_gone(self.id)
+            finally:
+                self.when_gone()
 
     async def __aenter__(self) -> DiffTrigger:
         return self

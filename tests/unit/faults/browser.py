@@ -403,12 +403,17 @@ class Host:
             tab.send(lambda: self.browser.release(id))
 
     @promise
+    async def releasesArrived(self) -> None:
+        await self._tab.ask(lambda: None)
+
+    @promise
     async def heldLocks(self, prefix: str) -> list[str]:
         tab = self._tab
-        prefix, segment = _SEGMENT.sub(r"\1", prefix), f"holdfast:{tab.name}/"
+        asked, segment = prefix, f"holdfast:{tab.name}/"
+        prefix = _SEGMENT.sub(r"\1", prefix)
         held = await tab.ask(lambda: [name for name, by in tab.locks.held.items() if by])
         found = [name for name in held if name.startswith(prefix)]
-        if prefix.startswith("holdfast:hold:"):
+        if prefix == asked:
             return found
         return [name.replace("holdfast:", segment, 1) for name in found]
 

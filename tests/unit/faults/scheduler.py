@@ -27,6 +27,7 @@ class Queue:
         self.ready: deque[asyncio.Handle] = deque()
         self.stopped = False  # nothing runs, as in a process that got SIGSTOP
         self.dead = False
+        self.slow = False  # goes on only when nothing else can
 
 
 # Whose code runs now.
@@ -127,6 +128,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
             raise Stuck(f"not done after {self._limit:g} s")
         if ready:
             queue = self._choose.choice(ready) if len(ready) > 1 else ready[0]
+            if queue.slow and any(not other.slow for other in ready):
+                return
             self._now += self._choose.random() * 2e-4
             handle = queue.ready.popleft()
             if not handle.cancelled():

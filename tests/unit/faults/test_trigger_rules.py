@@ -172,10 +172,10 @@ def acknowledged_before() -> Patch:
 
 
 def no_look_out() -> Patch:
-    async def look_out(self: Any) -> None:
+    async def look_out(reference: Any) -> None:
         """Nobody looks."""
 
-    return mock.patch.object(database.Database, "_look_out", look_out)
+    return mock.patch.object(database, "_look_out", look_out)
 
 
 def discards_untold() -> Patch:
