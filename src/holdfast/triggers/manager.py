@@ -332,12 +332,11 @@ class TriggerManager:
             await asyncio.wait(tasks)
 
     async def _drop_all(self) -> None:
-        triggers = list(self._live.values())
         try:
-            if triggers:
+            if self._live:
                 async with self._database._own_transaction() as tx:
                     with self._database._mender.own():
-                        for trigger in triggers:
+                        for trigger in self._live.values():
                             drop(tx, trigger.record, temporary=trigger.temporary)
         except Exception:
             # Without their holds they are orphans, which the others sweep.

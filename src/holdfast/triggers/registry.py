@@ -125,6 +125,9 @@ def find_record(record: Record, *, temporary: bool = False) -> tuple[str, tuple[
 
 def drop(tx: RunsSql, record: Record, *, temporary: bool = False) -> None:
     """Remove a trigger: its SQLite triggers, its destination, its record."""
+    if not temporary and not tx.run_sql(*find_record(record)):
+        # It is gone, and a table with the name of its destination is another trigger's.
+        return
     drop_triggers(tx, record, temporary=temporary)
     tx.run_sql(drop_table_sql(record.destination, temporary))
     if not temporary or _has_temporary_records(tx):

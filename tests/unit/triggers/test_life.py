@@ -745,3 +745,18 @@ async def test_a_record_is_as_documented(a: Database) -> None:
             "ended",
         }
         assert fields["version"] == 1 and fields["operations"] == ["INSERT"]
+
+
+async def test_b8_what_is_gone_takes_no_destination_of_another_with_it(
+    a: Database, b: Database
+) -> None:
+    """Disposed of while close() waits for its turn, its name may be another's by then."""
+    trigger = await a.triggers.create_diff_trigger("lists", "d")
+    live = inside(a).triggers._live
+    kept = dict(live)
+    await trigger.dispose()
+    await b.triggers.create_diff_trigger("lists", "d")
+    live.update(kept)
+    await a.close()
+    await b.execute("INSERT INTO lists(id, name) VALUES('1', 'x')")
+    assert await b.fetch_value("SELECT count(*) FROM d") == 1
