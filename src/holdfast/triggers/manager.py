@@ -328,8 +328,9 @@ class TriggerManager:
     async def _drain(self) -> None:
         for tracker in list(self._trackers):
             tracker.end()
-        while tasks := [tracker.task for tracker in self._trackers if tracker.task is not None]:
-            await asyncio.wait(tasks)
+        tasks = [tracker.task for tracker in self._trackers]
+        if running := [task for task in tasks if task is not None and not task.done()]:
+            await asyncio.wait(running)
 
     async def _drop_all(self) -> None:
         try:
