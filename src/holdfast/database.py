@@ -29,7 +29,7 @@ from .errors import (
     StorageUnavailableError,
 )
 from .exporting import OnProgress, export_chunks
-from .giving_back import give_back
+from .giving_back import give_back, keep
 from .reading import Readers
 from .rows import ExecuteResult, Parameters, Row
 from .session import Session
@@ -95,7 +95,7 @@ class Database:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: set[asyncio.Task[None]] = set()
         # Commits that are being made durable; nothing ends them.
-        self._commits: set[asyncio.Task[None]] = set()
+        self._commits: set[asyncio.Future[None]] = set()
         self.triggers = TriggerManager(self, hold_manager, persist_triggers)
         # Whoever drops it shall hear that it was not closed.
         storage.on_announcement = _weakly(self._remote_commit)
@@ -384,15 +384,21 @@ class Database:
 
         Cancelled, this raises CancelledError after it has succeeded.
         """
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
+        task = keep(coroutine)
+        # What the caller does when it goes on, up to its next await, belongs to the commit.
+        gone_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for each in (task, gone_on):
+            self._commits.add(each)
+            each.add_done_callback(self._commits.discard)
         cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = error
+        try:
+            while not task.done():
+                try:
+                    await asyncio.wait({task})
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        finally:
+            gone_on.set_result(None)
         task.result()
         if cancelled is not None:
             raise cancelled

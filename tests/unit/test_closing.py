@@ -267,7 +267,8 @@ async def test_whatever_is_in_flight_is_done_or_told_that_it_is_closed(
         await asyncio.sleep(0)
     await patiently(db.close())
     for error in await patiently(asyncio.gather(*working)):
-        assert isinstance(error, DatabaseClosedError), repr(error)
+        if not isinstance(error, DatabaseClosedError):
+            raise error
 
 
 async def test_a_database_that_is_dropped_and_not_closed_is_warned_of(
@@ -277,6 +278,8 @@ async def test_a_database_that_is_dropped_and_not_closed_is_warned_of(
     dropped = await holdfast.open(name, storage=db.storage)
     await dropped.execute("CREATE TABLE t(v)")
     assert await dropped.fetch_all("SELECT * FROM t") == []
+    for _ in range(10):
+        await asyncio.sleep(0)  # what has ended has callbacks to run
     reference = weakref.ref(dropped)
     there = None if place == "here" else inside(dropped)
     with warnings.catch_warnings(record=True) as caught:

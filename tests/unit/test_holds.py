@@ -33,7 +33,13 @@ class FakeWebLocks:
 
     def __init__(self) -> None:
         self.names: set[str] = set()
+        self.releasing: list[str] = []
         self.queries = 0
+
+    async def arrived(self) -> None:
+        await asyncio.sleep(0)
+        self.names -= set(self.releasing)
+        self.releasing.clear()
 
     def module(self) -> ModuleType:
         locks = self
@@ -52,9 +58,9 @@ class FakeWebLocks:
                     self.granted.set_result(self.mine)
 
             def release(self) -> None:
-                # A browser hears of it when JavaScript's turn is over.
+                # A browser hears of it some time after JavaScript's turn is over.
                 if self.mine:
-                    asyncio.get_running_loop().call_soon(locks.names.discard, self.name)
+                    locks.releasing.append(self.name)
 
         class WebLocks:
             def request(
@@ -68,7 +74,7 @@ class FakeWebLocks:
             return [name for name in locks.names if name.startswith(prefix)]
 
         module = ModuleType("holdfast.browser.locks")
-        module.__dict__.update(WebLocks=WebLocks, held=held)
+        module.__dict__.update(WebLocks=WebLocks, held=held, arrived=self.arrived)
         return module
 
 
@@ -148,7 +154,7 @@ async def test_a_cancelled_web_lock_is_given_back(web_locks: FakeWebLocks) -> No
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0)
+    await web_locks.arrived()
     assert web_locks.names == set()
 
 
