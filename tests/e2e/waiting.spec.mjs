@@ -66,11 +66,9 @@ writing = asyncio.ensure_future(write())
   }
 });
 
-test("readers that overlap all the time do not let the WAL grow for ever", async ({
+test("readers that overlap all the time let others write, and the WAL grows no further", async ({
   openTab,
-  handleMode,
 }) => {
-  test.skip(handleMode === "exclusive", "there a WAL is copied whenever it is long enough");
   const a = await openTab();
   const b = await openTab();
   for (const tab of [a, b]) await tab.run(open);
@@ -86,12 +84,13 @@ reading.append(asyncio.ensure_future(read()))
 `);
   const most = await b.run(`
 most = 0
-for _ in range(60):
+for _ in range(25):
     ${fill}
     most = max(most, ${frames})
 most
 `);
-  expect(most).toBeLessThan(9000);
+  console.log(`at most ${most} frames`);
+  expect(most).toBeLessThan(5000);
   await a.run(`go_on.set()\nawait asyncio.gather(*reading)`);
 });
 
