@@ -16,6 +16,7 @@ const WORDS = {
   fetch_all: "fetchAll",
   fetch_one: "fetchOne",
   fetch_value: "fetchValue",
+  ignore_check_constraints: "ignoreCheckConstraints",
   import_database: "importDatabase",
   delete_database: "deleteDatabase",
   insert_only: "insertOnly",
