@@ -29,6 +29,7 @@ from holdfast import (
     StorageUnavailableError,
     Table,
 )
+from holdfast.storage import file
 
 pytestmark = pytest.mark.everywhere
 
@@ -673,15 +674,15 @@ async def test_a_file_that_is_deleted_while_it_is_opened_is_opened_anew(
 ) -> None:
     async with await fill("a.db", "old"):
         pass
-    connect = apsw.Connection
+    connect = file.RawConnection
 
-    def late(path: str, **options: Any) -> apsw.Connection:
-        monkeypatch.setattr(apsw, "Connection", connect)
+    def late(path: str, **options: Any) -> file.RawConnection:
+        monkeypatch.setattr(file, "RawConnection", connect)
         opened = connect(path, **options)
         os.unlink(path)
         return opened
 
-    monkeypatch.setattr(apsw, "Connection", late)
+    monkeypatch.setattr(file, "RawConnection", late)
     async with holdfast.open("a.db") as db:
         await db.execute("CREATE TABLE fresh(x)")
     with contextlib.closing(sqlite3.connect("a.db")) as plain:
@@ -901,3 +902,25 @@ async def test_the_copy_of_a_killed_export_is_discarded() -> None:
         holder.wait()
     async with holdfast.open("a.db"):
         assert not any("-scratch-" in name for name in os.listdir())
+
+
+async def test_a_file_that_is_laid_over_a_database_with_a_wal_is_refused() -> None:
+    for old in ("wal", "none"):
+        await leave_old_behind(old)
+        if old == "none":  # of the very same database, and older than its WAL
+            async with await fill("a.db", "x", 3) as db:
+                data = await db.export()
+                await db.execute("DELETE FROM t")
+                wal = Path("a.db-wal").read_bytes()
+            Path("a.db-wal").write_bytes(wal)
+        else:
+            data = image("CREATE TABLE mine(x)", rows=3)
+        Path("a.db").write_bytes(data)
+        before = {name: Path(name).read_bytes() for name in ("a.db", "a.db-wal")}
+        with pytest.raises(NotADatabaseError, match=r"WAL beside 'a\.db'.*another database"):
+            await holdfast.open("a.db")
+        assert {name: Path(name).read_bytes() for name in before} == before
+        # As soon as that is away, it is opened.
+        os.unlink("a.db-wal")
+        async with holdfast.open("a.db") as db:
+            assert await db.fetch_value("SELECT count(*) FROM t") == 3

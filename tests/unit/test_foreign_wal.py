@@ -5,10 +5,15 @@ from __future__ import annotations
 import random
 import struct
 
+import apsw
 import pytest
+from faults.browser import Browser, SimulatedTab
 from faults.client import Client
 from faults.disk import Disk
+from faults.schedule import simulated_package
 from simulated_opfs import CATCH_UP, EXCLUSIVE, Library, Tab
+
+import holdfast
 
 
 @pytest.fixture
@@ -167,3 +172,55 @@ def test_a_torn_transaction_says_nothing(library: Library, files: Disk) -> None:
     # Another number of pages than the database has, under a checksum that does not hold.
     frame[32 + 7] += 1
     assert is_foreign(library, files) == 0
+
+
+def rolled_back(database: bytes) -> bytearray:
+    """The same database, as one with a rollback journal: what an export is."""
+    return bytearray(database[:18] + b"\1\1" + database[20:])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_database_without_a_wal_has_none(library: Library, files: Disk, seed: int) -> None:
+    """Of the very same database, too: the WAL would be replayed over what is newer or older."""
+    client = live(library, files, random.Random(seed), 5)
+    client.checkpoint()
+    files.content["x.db"] = rolled_back(files.content["x.db"])
+    client.write("INSERT INTO t(v) VALUES(1)")
+    assert is_foreign(library, files) == 1
+    # What was not committed is not replayed.
+    del files.content["x.db-wal"][500:]
+    assert is_foreign(library, files) == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_with_a_rollback_journal_is_not_opened_over_an_old_wal(
+    library: Library, shared: bool
+) -> None:
+    browser = Browser(library, Disk(), random.Random(1), shared=shared)
+    source = apsw.Connection(":memory:")
+    source.execute("CREATE TABLE mine(x); INSERT INTO mine VALUES(1)")
+
+    async def opened(tab: SimulatedTab) -> holdfast.Database:
+        return await holdfast.open(f"{tab.name}/laid.db", storage="opfs")
+
+    async def main() -> None:
+        first = browser.tab()
+        db = await first.run(opened(first))
+        await first.run(db.execute("CREATE TABLE t(x)"))
+        await first.run(db.execute("INSERT INTO t VALUES(1)"))
+        await first.run(db.close())
+        second = browser.tab()
+        assert browser.disk.content["laid.db-wal"]
+        browser.disk.content["laid.db"] = bytearray(source.serialize("main"))
+        before = {name: bytes(content) for name, content in browser.disk.content.items()}
+        with pytest.raises(holdfast.NotADatabaseError, match=r"WAL.*another database"):
+            await second.run(opened(second))
+        assert browser.disk.content == before
+        # As soon as it is away, the database is taken.
+        browser.disk.content["laid.db-wal"].clear()
+        db = await second.run(opened(second))
+        assert await second.run(db.fetch_value("SELECT x FROM mine")) == 1
+        await second.run(db.close())
+
+    with simulated_package(browser, checkpoint=10):
+        browser.loop.run(main())

@@ -29,7 +29,7 @@ from ..session import RawConnection
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
 from .file_guard import Begun, FileGuard
-from .file_store import FileStore, database_path, was_removed
+from .file_store import FileStore, database_path, has_foreign_wal, was_removed
 from .history import History, Step
 from .wal_index import count_commits
 
@@ -86,6 +86,12 @@ class FileStorage(Storage):
             guard = FileGuard.enter(self.path)
             try:
                 guard.check_wal()
+                if has_foreign_wal(self.path):
+                    raise NotADatabaseError(
+                        f"the WAL beside {self.name!r} was written for another database: replaying "
+                        "it would destroy this one. Both were left as they are; put the right WAL "
+                        "there, or remove it"
+                    )
                 flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
                 connection = self._connect(flags, guard.keep)
             except BaseException:

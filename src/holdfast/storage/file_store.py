@@ -29,6 +29,7 @@ from .base import retry_while_busy
 from .file_guard import FileGuard
 from .store import (
     HEADER,
+    MAGIC,
     Scratch,
     Store,
     check_no_wal,
@@ -74,6 +75,26 @@ def names(folder: str | None) -> list[str]:
         and not _SCRATCH.search(entry.name)
         and holds_database(_begin(entry.path, opened), _begin(entry.path + "-journal", opened))
     )
+
+
+def has_foreign_wal(path: str) -> bool:
+    """Whether a database without a WAL lies beside one with transactions: another database's.
+
+    SQLite removes a WAL before it writes the header of a database with a rollback journal, and
+    would replay this one over it.
+    """
+    try:
+        # Nothing locks a WAL itself, so closing it does no harm. It is read first: a database that
+        # another process converts has its new header before its first transaction in the WAL.
+        with open(path + "-wal", "rb", buffering=0) as file:
+            wal = file.read(56)
+    except OSError:
+        return False
+    # The header's magic number, and its salts, which are those of the first frame.
+    if wal[:3] != b"\x37\x7f\x06" or len(wal) < 56 or wal[16:24] != wal[40:48]:
+        return False
+    header = _begin(path, _open_here())
+    return header[:16] == MAGIC and header[18] == 1
 
 
 def _begin(path: str, opened: dict[tuple[int, int], int]) -> bytes:

@@ -83,9 +83,14 @@ class OpfsStorage(Storage):
             node.leases.leave_read()
         # New, or with a rollback journal: made (or rolled back) and converted while nobody reads.
         made: list[Connection] = []
+
+        def convert() -> None:
+            self._check_wal()
+            made.append(self._connect_main())
+
         await node.leases.write(bound)
         try:
-            if not await node.leases.alone(lambda: made.append(self._connect_main()), bound):
+            if not await node.leases.alone(convert, bound):
                 raise DatabaseBusyError(
                     f"{self.name!r} has to be converted to WAL, and other tabs kept reading it "
                     f"for longer than {bound}; close them, or try again"

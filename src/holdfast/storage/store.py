@@ -42,7 +42,7 @@ CACHE_KIB = 4000
 # Bytes that are copied before others may go on.
 STEP = 1 << 20
 
-_MAGIC = b"SQLite format 3\0"
+MAGIC = b"SQLite format 3\0"
 _JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 # What tells a database from other files: its header, and its journal's.
 HEADER = 28
@@ -189,7 +189,7 @@ def check_header(name: str, header: bytes) -> None:
     """NotADatabaseError for what does not even begin as one."""
     if not header:
         raise NotADatabaseError(f"the data for {name!r} is empty (0 bytes); nothing was changed")
-    if header[:16] != _MAGIC:
+    if header[:16] != MAGIC:
         raise NotADatabaseError(
             f"the data for {name!r} is not a SQLite database: it does not begin with SQLite's "
             "header; nothing was changed"
@@ -252,7 +252,7 @@ def holds_database(header: bytes, journal: bytes) -> bool:
     file had no pages (sqlite.org/fileformat2.html, section 3: at 16, the size in pages).
     """
     undone = journal[:8] == _JOURNAL_MAGIC and journal[16:20] == bytes(4)
-    return header[:16] == _MAGIC and not undone
+    return header[:16] == MAGIC and not undone
 
 
 def no_space(name: str) -> QuotaExceededError:

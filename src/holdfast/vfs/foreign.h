@@ -12,6 +12,11 @@
 ** sets it to that of the page 1 it read, plus one), and the schema, which begins
 ** on this page, has a later number or is the same to the byte.
 **
+** A database whose header says that it has a rollback journal never has a WAL:
+** SQLite removes it before it writes that header, and writes the other header
+** before the first transaction in a WAL. So whatever is in one beside it is of
+** the database that was there before.
+**
 ** Formats: sqlite.org/fileformat2.html, sections 1.3 and 4.1.
 */
 #define DB_HEADER 100
@@ -19,6 +24,7 @@
 /* What a database header has at these offsets. */
 enum {
   AT_PAGE_SIZE = 16,
+  AT_WRITE_VERSION = 18, /* 1: a rollback journal; 2: a WAL */
   AT_RESERVED = 20,
   AT_COUNTER = 24,
   AT_PAGES = 28,
@@ -43,7 +49,7 @@ static int goes_on(const u8 *page, const u8 *next, u32 page_size) {
 static int wal_is_foreign(const Node *node) {
   u8 wal[WAL_HEADER], *db, *frame;
   u32 page_size, sum[2], number = 0;
-  int commits = 0, page_1 = 0, fits = 0, n, size;
+  int commits = 0, page_1 = 0, fits = 0, without = 0, n, size;
   n = host.read(node->file[FILE_WAL], wal, WAL_HEADER, 0);
   if (n < 0) return HOST_ERROR;
   /* A WAL without a sound header is one without frames. */
@@ -60,6 +66,7 @@ static int wal_is_foreign(const Node *node) {
   n = host.read(node->file[FILE_DB], db, (int)page_size, 0);
   /* A database that was never written: SQLite throws its WAL away. */
   if (n == 0) fits = 1;
+  if (n > AT_WRITE_VERSION) without = db[AT_WRITE_VERSION] == 1;
   while (n >= 0 && !fits) {
     const u8 *page = frame + FRAME_HEADER;
     n = host.read(node->file[FILE_WAL], frame, size, WAL_HEADER + (double)number++ * size);
@@ -70,9 +77,10 @@ static int wal_is_foreign(const Node *node) {
     if (get32(frame) == 1) {
       page_1 = 1;
       fits = memcmp(page, db, page_size) == 0 || (!commits && goes_on(db, page, page_size));
+      fits = fits && !without;
     }
     if (get32(frame + 4)) {
-      if (!page_1 && get32(frame + 4) == get32(db + AT_PAGES)) fits = 1;
+      if (!page_1 && get32(frame + 4) == get32(db + AT_PAGES)) fits = !without;
       commits++;
     }
   }
