@@ -84,3 +84,20 @@ def test_every_word_is_a_name_of_the_types() -> None:
     for name, word in vocabulary().items():
         if "_" in name.removeprefix("holdfast."):
             assert re.search(rf"\b{word.rpartition('.')[2]}\b", types), f"{name}: {word}"
+
+
+def test_each_option_that_is_taken_has_a_type_to_be_checked() -> None:
+    folder = PACKAGE / "browser"
+    options = (folder / "options.mjs").read_text()
+    kinds = options[options.index("const KINDS = {") :]
+    checked = set(re.findall(r"^  (\w+):", kinds[: kinds.index("};")], re.M))
+    taken: set[str] = set()
+    for path in folder.glob("*.mjs"):
+        script = path.read_text()
+        lists = re.findall(r"^(?:export )?const [A-Z_]+ = \[([^\]]*)\];", script, re.M)
+        lists += re.findall(r"\bnames = \[([^\]]*)\]", script)
+        lists += re.findall(r"(?:checkOptions|new Stream)\([^\[\]]*\[([^\]]*)\]", script)
+        for names in lists:
+            taken |= set(re.findall(r'"(\w+)"', names))
+    assert {"busyTimeout", "wait", "throttle", "net", "signal", "viewName"} <= taken
+    assert taken <= checked

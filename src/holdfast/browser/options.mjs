@@ -27,6 +27,7 @@ const KINDS = {
   columns: list,
   destination: text,
   distinct: yesOrNo,
+  ignoreCheckConstraints: yesOrNo,
   insertOnly: yesOrNo,
   localOnly: yesOrNo,
   maxBacklog: ["a number of records", isA("number")],
