@@ -96,7 +96,7 @@ def test_each_option_that_is_taken_has_a_type_to_be_checked() -> None:
         script = path.read_text()
         lists = re.findall(r"^(?:export )?const [A-Z_]+ = \[([^\]]*)\];", script, re.M)
         lists += re.findall(r"\bnames = \[([^\]]*)\]", script)
-        lists += re.findall(r"(?:checkOptions|new Stream)\([^\[\]]*\[([^\]]*)\]", script)
+        lists += re.findall(r"(?:checkOptions|new Stream)\([^\[\]{}]*\[([^\]]*)\]", script)
         for names in lists:
             taken |= set(re.findall(r'"(\w+)"', names))
     assert {"busyTimeout", "wait", "throttle", "net", "signal", "viewName"} <= taken
