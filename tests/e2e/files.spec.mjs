@@ -311,3 +311,22 @@ await db.close()
   expect(found.megabytes).toBeGreaterThan(size);
   expect(found.import).toBeLessThan(40);
 });
+
+test("what was closed can be replaced and deleted at once", async ({ openTab }) => {
+  const a = await openTab();
+  await a.run(start);
+  const found = await a.run(`
+found = set()
+for n in range(10):
+    db = await filled("closed.db", 1, "old")
+    async def ignore(ctx): pass
+    await db.triggers.track_table_diff("t", ignore)
+    data = await db.export()
+    await db.close()
+    found.add(await outcome(holdfast.import_database("closed.db", data)))
+    db = await filled("closed.db", 1, "new")
+    await db.close()
+    found.add(await outcome(holdfast.delete_database("closed.db")))
+", ".join(sorted(map(str, found)))`);
+  expect(found).toBe("None, True");
+});

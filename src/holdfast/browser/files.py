@@ -49,6 +49,7 @@ class DatabaseFiles:
         # Whether `find` has opened the handles.
         self.is_open = False
         self._closing: Any = None
+        self._forgotten = False
 
     @classmethod
     async def find(cls, folder: Looking, name: str, share: bool = True) -> DatabaseFiles:
@@ -107,9 +108,13 @@ class DatabaseFiles:
             host().closeFiles(self._numbers)
 
     async def closed(self) -> None:
-        """After `close`: they are."""
+        """After `close`: they are, and nobody uses these files any more."""
         if self._closing is not None:
             await self._closing
+        if not self._forgotten:
+            # Once: the numbers may be other files' from here on.
+            self._forgotten = True
+            host().forgetFiles(self._numbers)
 
     def peek(self) -> Peek:
         """Look into the files; under a lease."""

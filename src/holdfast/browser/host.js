@@ -14,6 +14,7 @@ globalThis.holdfastHost ??= (() => {
 
   const entries = []; // file -> FileSystemFileHandle
   const handles = []; // file -> FileSystemSyncAccessHandle, or null while it is not open
+  const unused = []; // numbers of files that were forgotten
   const at = { at: 0 }; // reused: one object less for each call
 
   function failed(error) {
@@ -125,8 +126,10 @@ globalThis.holdfastHost ??= (() => {
     const create = (name) => within.getFileHandle(name, { create: true });
     const made = await Promise.all(names.map(create));
     return made.map((file) => {
-      handles.push(null);
-      return entries.push(file) - 1;
+      const number = unused.pop() ?? entries.length;
+      entries[number] = file;
+      handles[number] = null;
+      return number;
     });
   }
 
@@ -169,6 +172,16 @@ globalThis.holdfastHost ??= (() => {
     for (const file of files) {
       handles[file]?.close();
       handles[file] = null;
+    }
+  }
+
+  // Nobody uses them any more: their numbers may stand for other files. Not so of a handle that
+  // could not be closed.
+  function forgetFiles(files) {
+    for (const file of files) {
+      if (handles[file] || !entries[file]) continue;
+      entries[file] = null;
+      unused.push(file);
     }
   }
 
@@ -621,6 +634,7 @@ globalThis.holdfastHost ??= (() => {
     openFiles: answering(openFiles),
     closeFiles,
     closePresent: answering(closePresent),
+    forgetFiles,
     peek: raising(peek),
     size: raising(size),
     stillThere: answering(stillThere),

@@ -99,6 +99,11 @@ class FilesHost(Protocol):
         """Close shared handles. Those whose files were cleared away end with the worker."""
         ...
 
+    @certain
+    def forgetFiles(self, files: list[int]) -> None:
+        """They are closed and nobody uses them any more: their numbers become other files'."""
+        ...
+
     def peek(self, file: int, n: int) -> JsBytes:
         """The first `n` bytes, fewer where it has fewer."""
         ...

@@ -256,12 +256,13 @@ async def _opened(store: Store, folder: list[str], name: str) -> AsyncIterator[D
     from ..browser.files import DatabaseFiles, look
 
     files = await DatabaseFiles.find(look(folder), name, share=False)
-    await files.open(HANDLES_TIMEOUT)
     try:
+        await files.open(HANDLES_TIMEOUT)
         with store.explaining():
             yield files
     finally:
         files.close()
+        await files.closed()
 
 
 @contextmanager

@@ -112,6 +112,8 @@ class Browser:
         self.files = Files(disk, modes=shared)
         self.names: dict[int, tuple[SimulatedTab, str]] = {}
         self.handles: dict[int, Handle] = {}
+        # Numbers that may be given to other files.
+        self.forgotten: set[int] = set()
         self.on_answer: Callable[[int, bool, str], None] = lambda *_: None
         self._made = 0
         # Until the browser finds out that a tab died, in seconds.
@@ -310,6 +312,9 @@ class Host:
     async def closePresent(self, numbers: list[int]) -> None:
         if await self.stillThere(numbers[:2]):
             self.closeFiles(numbers)
+
+    def forgetFiles(self, numbers: list[int]) -> None:
+        self.browser.forgotten.update(numbers)
 
     def _content(self, number: int) -> bytearray:
         process, name = self.browser.library.host[number]

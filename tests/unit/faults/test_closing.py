@@ -39,6 +39,7 @@ def closed_and_taken(library: Library, shared: bool, seed: int) -> None:
             assert await other.run(store.delete(Bound(0)))
             a = await Tab.open(a.tab)
         await a.close()
+        assert world.browser.forgotten == set(world.browser.names), "numbers are used again"
 
     world.run(main)
 
