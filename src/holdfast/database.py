@@ -25,6 +25,7 @@ from .connection import Connection
 from .errors import (
     DatabaseBusyError,
     DatabaseClosedError,
+    HoldfastError,
     NestedTransactionError,
     StorageUnavailableError,
 )
@@ -475,6 +476,7 @@ class Database:
         self._storage.on_peer_gone = _weakly(self._peer_gone)
         await self.triggers.open()
         self._start_loop(_look_out(weakref.ref(self)))
+        self._start_loop(_discard(self._storage))
 
     async def close(self) -> None:
         """Give everything back; idempotent.
@@ -548,6 +550,13 @@ class Database:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+async def _discard(storage: Storage) -> None:
+    try:
+        await storage.discard()
+    except HoldfastError as error:
+        logger.debug("scratch files of dead tabs were left for the next to open: %s", error)
 
 
 async def _look_out(reference: weakref.ref[Database]) -> None:

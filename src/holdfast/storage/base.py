@@ -179,6 +179,9 @@ class Storage(ABC):
         """Whether nobody else is known to have the database open."""
         return True
 
+    async def discard(self) -> None:
+        """After opening, beside all else: remove scratch files of tabs that died."""
+
     def rest(self) -> None:
         """The page is frozen, hidden or left: keep nothing that others would have to wait for."""
 

@@ -157,7 +157,7 @@ class FileStore(Store):
             finally:
                 await asyncio.shield(give_back())
 
-    async def discard(self) -> None:
+    async def discard(self) -> bool:
         # In this order: what is listed and not held by then has lost its owner.
         found = [
             path
@@ -168,6 +168,7 @@ class FileStore(Store):
         for path in found:
             if path.removeprefix(self.path + "-") not in held:
                 _remove(path)
+        return True
 
     # -- alone -----------------------------------------------------------------------------------
 

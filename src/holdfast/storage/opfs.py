@@ -311,6 +311,13 @@ class OpfsStorage(Storage):
     async def is_alone(self) -> bool:
         return len(self.node.storages) <= 1 and len(await self.node.tabs()) <= 1
 
+    async def discard(self) -> None:
+        # The handles of a worker that has just died are released a moment later.
+        for pause in (0.5, 1.0, 2.0, 4.0):
+            if await self.store().discard():
+                break
+            await asyncio.sleep(pause)
+
     def rest(self) -> None:
         if self._node is not None:
             self._node.rest()

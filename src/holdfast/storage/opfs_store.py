@@ -94,7 +94,7 @@ class OpfsStore(Store):
             lock.release()
             await arrived()
 
-    async def discard(self) -> None:
+    async def discard(self) -> bool:
         from ..browser.files import entries, remove
         from ..browser.locks import held
 
@@ -102,9 +102,7 @@ class OpfsStore(Store):
         found = await entries([SCRATCH_FOLDER])
         owned = {name.removeprefix(_SCRATCH_LOCK) for name in await held(_SCRATCH_LOCK)}
         left = [name for name in found if name.partition("-")[0] not in owned]
-        if left:
-            # What a dying worker still has open, the next who looks will find.
-            await remove([SCRATCH_FOLDER], left)
+        return not left or await remove([SCRATCH_FOLDER], left)
 
     # -- alone -----------------------------------------------------------------------------------
 

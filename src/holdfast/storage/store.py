@@ -101,8 +101,9 @@ class Store(ABC):
     async def delete(self, bound: Bound) -> bool:
         """Whether there was one. DatabaseBusyError as `check_free`."""
 
-    async def discard(self) -> None:
-        """Remove the scratch files of those who died."""
+    async def discard(self) -> bool:
+        """Remove the scratch files of those who died; False: one is still open there."""
+        return True
 
     async def work(self, connection: apsw.Connection, function: Callable[[], T]) -> T:
         """`function()`, which keeps `connection` busy for long."""
