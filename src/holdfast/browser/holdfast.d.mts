@@ -48,9 +48,9 @@ export interface ExecuteResult {
  * rejected with the reason, nothing of it was written. If the abort comes too late, because it is
  * committed already, the call ends as if there were no signal.
  *
- * A statement that is running ends within some ten milliseconds (where a Content-Security-Policy
- * forbids the worker to read blob: URLs, it runs to its end, and is undone then). One that writes
- * inside of a transaction takes the whole transaction with it.
+ * A statement that is running ends within some ten milliseconds. (Where the connect-src of a
+ * Content-Security-Policy leaves out blob:, it runs to its end, and the abort may come too late.) One
+ * that writes inside of a transaction takes the whole transaction with it.
  */
 export interface Abortable {
   signal?: AbortSignal;
