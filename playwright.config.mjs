@@ -33,7 +33,7 @@ export default defineConfig({
       grepInvert: /on IndexedDB/,
       testIgnore: [
         NO_BROWSER,
-        "**/{conformance,demo,harness,indexeddb,indexeddb-deaths,indexeddb-failures,javascript,javascript-calls,lifecycle,page,policy,readme,rows,start}.spec.mjs",
+        "**/{conformance,demo,harness,indexeddb,indexeddb-deaths,indexeddb-failures,interrupts,javascript,javascript-calls,javascript-streams,javascript-values,javascript-workers,lifecycle,page,policy,readme,rows,start}.spec.mjs",
       ],
     },
     { name: "firefox", use: { browserName: "firefox" }, testIgnore: NO_BROWSER },

@@ -39,3 +39,34 @@ export async function openPage(context, name, more = {}) {
   );
   return page;
 }
+
+/** The same, with what tests of calls use: how they ended, what there is, and what blocks them. */
+export async function openCallsPage(context, name) {
+  const page = await openPage(context, name);
+  await page.evaluate(async () => {
+    window.mine = new Error("mine");
+    /** How a promise ended: its value, or what it was rejected with. */
+    window.ended = (promise) =>
+      promise.then(
+        (value) => ["value", value],
+        (error) => (error === mine ? ["aborted"] : [error.name, error.message]),
+      );
+    window.count = () => db.fetchValue("SELECT count(*) FROM notes");
+    window.triggers = () =>
+      db.fetchValue("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'");
+    /** A promise that never settles by itself. */
+    window.never = () => new Promise(() => {});
+    /** A write transaction that is open until it is told to end. */
+    window.hold = async () => {
+      const begun = Promise.withResolvers();
+      const end = Promise.withResolvers();
+      const done = db.transaction(() => {
+        begun.resolve();
+        return end.promise;
+      });
+      await begun.promise;
+      return { end: end.resolve, done };
+    };
+  });
+  return page;
+}
