@@ -16,7 +16,8 @@ function startWorker() {
   const type = options.get("worker") ?? "module";
   const url = new URL("worker.mjs", import.meta.url);
   if (thread === "shared") {
-    worker = new SharedWorker(url, { type, name: crypto.randomUUID() });
+    // Named as one of holdfast's own, where "auto" is what it is for pages without OPFS.
+    worker = new SharedWorker(url, { type, name: `holdfast-${crypto.randomUUID()}` });
     port = worker.port;
   } else {
     worker = port = new Worker(url, { type, name: type });
