@@ -101,7 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             isinstance(item, pytest.Function)
             and hasattr(item, "callspec")
             and item.callspec.params.get("place") == "across"
-            and {"memory", "indexeddb"} & set(map(str, item.callspec.params.values()))
+            and {"memory", "indexeddb", "indexeddb, two"}
+            & set(map(str, item.callspec.params.values()))
         )
     ]
 

@@ -69,7 +69,7 @@ class Follower:
         return self.error
 
 
-@pytest.fixture(params=[*STORAGES, "two"])
+@pytest.fixture(params=[*STORAGES, "two"] if IN_BROWSER else [*STORAGES, "two", "indexeddb, two"])
 async def tabs(
     request: pytest.FixtureRequest, connect: Open
 ) -> AsyncIterator[tuple[Database, Database]]:
@@ -78,13 +78,20 @@ async def tabs(
         yield await connect(), await connect()
         return
     name = request.getfixturevalue("database_name")
-    if request.param == "indexeddb" and not IN_BROWSER:
+    storage, *two = request.param.split(", ")
+    if storage == "indexeddb" and not IN_BROWSER:
         request.getfixturevalue("origin")
         name = "db.db"
-    async with holdfast.open(
-        name, schema=SCHEMA, storage=request.param, busy_timeout=LONGER
-    ) as database:
-        yield database, database
+
+    def another() -> holdfast.open:
+        return holdfast.open(name, schema=SCHEMA, storage=storage, busy_timeout=LONGER)
+
+    async with another() as database:
+        if not two:
+            yield database, database
+            return
+        async with another() as second:
+            yield database, second
 
 
 MADE = "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)"
@@ -256,6 +263,7 @@ async def test_a_statement_that_fails_changes_nothing(
     await old.execute(MADE)
     follower = await follow(old, persist=persist)
     await old.execute("CREATE VIEW v AS SELECT a FROM t")
+    fires = persist or inside(old)._main is inside(new)._main
     for statement in ("ALTER TABLE t DROP COLUMN a", "ALTER TABLE t DROP COLUMN nothing"):
         with pytest.raises(apsw.SQLError) as alone:
             await new.execute(statement)
@@ -263,12 +271,11 @@ async def test_a_statement_that_fails_changes_nothing(
             await tx.execute("INSERT INTO t(a) VALUES (1)")
             with pytest.raises(apsw.SQLError) as inside_one:
                 await tx.execute(statement)
-            await old.fetch_all("SELECT 1") if old is not new else None
-            if old is new or persist:
+            if fires:
                 await tx.execute("INSERT INTO t(a) VALUES (2)")
         assert str(alone.value) == str(inside_one.value) and "holdfast_" not in str(alone.value)
     await old.execute("INSERT INTO t(a) VALUES (3)")
-    expected = 5 if old is new or persist else 1
+    expected = 5 if fires else 1
     await follower.until(lambda: len(follower.records) >= expected)
     assert len(follower.records) == expected
     await follower.stop()
@@ -373,8 +380,9 @@ async def test_another_program_migrates(connect: Open, file: Path, persist: bool
     await new.execute("INSERT INTO t(id, c) VALUES (1, 1)")
     await new.execute("UPDATE t SET c = 2")
     await old.execute("UPDATE t SET c = 3")
-    await follower.until(lambda: follower.records and follower.records[-1].operation == "UPDATE")
-    assert (follower.records[-1].values or {})["c"] == 3
+    await follower.until(
+        lambda: follower.records and (follower.records[-1].values or {}).get("c") == 3
+    )
     assert isinstance(await fragile.ended(), InvalidWhenError)
     await follower.stop()
 
