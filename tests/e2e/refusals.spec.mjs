@@ -88,10 +88,11 @@ test("a page that stands still while it looks for the shared worker keeps nobody
   context,
 }) => {
   const frozen = await openPage(context, "a.db", { storage: "memory" });
-  // In the middle of it, for ever.
+  // In the middle of it, for ever: as in one that is frozen, no timer ends.
   await frozen.evaluate(
     () =>
       new Promise((resolve) => {
+        window.setTimeout = () => 0;
         navigator.locks.query = () => new Promise(resolve);
         holdfast.open("frozen.db", { ...options, storage: "indexeddb" });
       }),
