@@ -367,9 +367,9 @@ async def test_who_only_listens_is_told_that_the_sites_data_was_cleared(
     assert await anext(watching) == []
     more = asyncio.ensure_future(anext(watching))
     origin.clear()
-    with pytest.raises(StorageUnavailableError, match=r"site's data is cleared"):
+    with pytest.raises(StorageUnavailableError, match=r"site's data was cleared"):
         await more
-    with pytest.raises(StorageUnavailableError, match=r"site's data is cleared"):
+    with pytest.raises(StorageUnavailableError, match=r"site's data was cleared"):
         await a.execute("INSERT INTO t VALUES(1, 1)")
     assert await a.fetch_all("SELECT * FROM t") == []
 

@@ -172,9 +172,9 @@ class Hub:
         """StorageUnavailableError: it cannot be written any more."""
         if not self._store.is_open:
             self.failure = (
-                f"the browser has closed {self.name!r} in IndexedDB, as it does when the site's "
-                "data is cleared. Here it can still be read and exported, but not written; for a "
-                "new one close every page of the site and load it again"
+                f"the browser has closed {self.name!r} in IndexedDB: the site's data was cleared. "
+                "Here it can still be read and exported, but not written; for a new one close "
+                "every page of the site and load it again"
             )
         if self.failure:
             raise StorageUnavailableError(self.failure)
