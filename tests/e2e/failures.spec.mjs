@@ -114,6 +114,48 @@ db = await holdfast.open("failures.db", busy_timeout=60)
     expect(await c.run(count)).toBe(1);
   });
 
+  test("tabs of before and after the clearing of site data do not write over each other", async ({
+    openTab,
+    context,
+    handleMode,
+  }, { annotations }) => {
+    test.skip(handleMode === "exclusive", "Chromium never answers the close of a cleared handle");
+    const a = await openTab();
+    await a.run(open);
+    const devtools = await context.newCDPSession(a.page);
+    const origin = process.env.HOLDFAST_ORIGIN;
+    await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "all" });
+    const b = await openTab({ own: true });
+    let acknowledged = 0;
+    const writing = [];
+    for (const tab of [a, b]) {
+      const refused = await tab.run(
+        `import holdfast\n` + raised(`new = await holdfast.open("new.db", busy_timeout=60)`),
+      );
+      annotations.push({ type: "opened after clearing", description: refused || "both" });
+      if (refused) expect(refused).toMatch(/^StorageUnavailableError: .*load it again/);
+      else writing.push(tab);
+    }
+    expect(writing.length).toBeGreaterThan(0);
+    await writing[0].run(`
+await new.execute("CREATE TABLE c(n)")
+await new.execute("INSERT INTO c VALUES(0)")
+`);
+    const increments = writing.map((tab) =>
+      tab.run(`
+for _ in range(100):
+    async with new.write_transaction() as tx:
+        n = await tx.fetch_value("SELECT n FROM c")
+        await tx.execute("UPDATE c SET n = ?", (n + 1,))
+100
+`),
+    );
+    for (const done of increments) acknowledged += await done;
+    for (const tab of writing) {
+      expect(await tab.run(`await new.fetch_value("SELECT n FROM c")`)).toBe(acknowledged);
+    }
+  });
+
   test("at the quota a transaction is rolled back, and with room again all goes on", async ({
     openTab,
     context,

@@ -78,15 +78,33 @@ class DatabaseFiles:
         return self.numbers[0]
 
     async def open(self, timeout: float) -> None:
-        """All handles or none. DatabaseBusyError: another tab has them, after `timeout` seconds.
+        """All handles or none. DatabaseBusyError: another tab has them, after `timeout` seconds."""
+        await self._open_within(timeout, self._numbers)
 
-        A handle of a tab that died is released a moment after its locks, without an event.
+    async def has_alone(self, timeout: float) -> bool:
+        """Whether no other worker has the files open, be it one whose locks are not seen here.
+
+        Handles that are shared are open, and are afterwards. A file that another worker has open
+        cannot be opened by this one for itself; the journal's is enough to tell.
+        DatabaseBusyError: as `open`.
         """
+        journal = to_js(self.numbers[2:])
+        host().closeFiles(journal)
+        try:
+            await self._open_once(journal, shared=False)
+            host().closeFiles(journal)
+            alone = True
+        except DatabaseBusyError:
+            alone = False
+        await self._open_within(timeout, journal)
+        return alone
+
+    async def _open_within(self, timeout: float, numbers: Any) -> None:
+        """A handle of a tab that died is released a moment after its locks, without an event."""
         deadline = time.monotonic() + timeout
         while True:
             try:
-                with explaining("OPFS", self.name):
-                    await self._open_once()
+                await self._open_once(numbers, self.shared)
                 return
             except DatabaseBusyError as error:
                 if time.monotonic() > deadline:
@@ -96,9 +114,10 @@ class DatabaseFiles:
                     ) from error
             await asyncio.sleep(0.005)
 
-    async def _open_once(self) -> None:
-        opening = host().openFiles(self._numbers, self.shared)
-        await to_its_end(opening, lambda _: self.close())
+    async def _open_once(self, numbers: Any, shared: bool) -> None:
+        with explaining("OPFS", self.name):
+            opening = host().openFiles(numbers, shared)
+            await to_its_end(opening, lambda _: self.close())
 
     def close(self) -> None:
         """Close the handles that are open: exclusive ones at once, shared ones by `closed`."""

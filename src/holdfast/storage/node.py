@@ -53,6 +53,9 @@ FOLDER = "holdfast"
 # What tabs must agree on to share a database: the locks, the messages and what the files mean.
 PROTOCOL = 1
 
+# For so long, in seconds, may a tab that died still have its files open.
+_LATE = 2.0
+
 # A tab's id, of whatever protocol.
 _TAB = re.compile(r"\d+-[0-9a-f]{32}")
 
@@ -204,6 +207,9 @@ class Node:
             if self.files.shared and not self.files.is_open:
                 await self.files.open(bound.left)
             undo.callback(self.files.close)
+            self._check_versions(others := _ids(self.name, await tabs))
+            if self.files.shared and others == [self.tab]:
+                await self._check_locks(bound)
             self._control.execute(
                 "SELECT holdfast_vfs_add(?, ?, ?, ?)", (self.name, *self.files.numbers)
             )
@@ -228,7 +234,6 @@ class Node:
             )
             self._channel = Channel(f"holdfast:{self.name}", self._heard)
             undo.callback(self._channel.close)
-            self._check_versions(_ids(self.name, await tabs))
             self._channel.post(f"hello {self.tab}")
             self.is_open = True
             self._undo = undo.pop_all()
@@ -251,6 +256,23 @@ class Node:
             raise DatabaseBusyError(
                 f"{self.name!r} is being imported or deleted for longer than {bound}; try again"
             ) from None
+
+    async def _check_locks(self, bound: Bound) -> None:
+        """StorageUnavailableError: another tab has the database open, and its locks are not seen.
+
+        In Chromium, tabs of before and after the site's data was cleared have the same files and
+        different locks, so that their writes would go over each other.
+        """
+        late = bound.at_most(_LATE)
+        while not await self.files.has_alone(bound.left) and len(await self.tabs()) == 1:
+            if late.over:
+                raise StorageUnavailableError(
+                    f"{self.name!r} is open in a page with which this one cannot share it, because "
+                    "the site's data was cleared while one of them was open. Close every page of "
+                    "the site, and load it again"
+                )
+            # The handles of a tab that died are released somewhat later than its locks.
+            await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         """Give back what `open` took, in the reverse order."""

@@ -17,11 +17,6 @@ from holdfast.holds import NavigatorTriggerHoldManager
 from holdfast.storage.opfs_store import OpfsStore
 
 
-@pytest.fixture(params=[True, False], ids=["shared", "exclusive"])
-def shared(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 def closed_and_taken(library: Library, shared: bool, seed: int) -> None:
     world = World(library, shared=shared)
     world.browser.choose.seed(seed)

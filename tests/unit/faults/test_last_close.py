@@ -16,11 +16,6 @@ HEADER, FRAME = 32, 24 + 4096
 LONG = HEADER + CHECKPOINT_AT_CLOSE * FRAME
 
 
-@pytest.fixture(params=[True, False], ids=["shared", "exclusive"])
-def shared(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 def test_a_long_wal_is_emptied_and_a_short_one_left(library: Library, shared: bool) -> None:
     world = World(library, shared=shared)
 
