@@ -558,7 +558,8 @@ globalThis.holdfastHost ??= (() => {
   // asked afterwards, it has.
   async function releasesArrived() {
     await Promise.all(ending);
-    await navigator.locks.query();
+    // A browser that does not answer has been told all the same.
+    await navigator.locks.query().catch(() => {});
   }
 
   const setOnAnswer = (callback) => {

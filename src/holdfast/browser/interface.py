@@ -214,6 +214,7 @@ class LocksHost(Protocol):
         """The names, from `prefix` on, of the locks that are held in this origin."""
         ...
 
+    @certain
     def releasesArrived(self) -> Awaitable[None]:
         """Answers when what was released until now is free for everybody."""
         ...
