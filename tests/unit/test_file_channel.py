@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pytest
 from patience import PATIENCE
 
 import holdfast
+from holdfast.storage.file import FileStorage
 from holdfast.storage.file_channel import FileChannel
+from holdfast.storage.wal_index import count_commits
 
 WRITER = """
 import asyncio, os, sys
@@ -170,3 +173,85 @@ async def test_a_folder_of_somebody_else_is_not_used(path: str) -> None:
     base.mkdir()
     base.chmod(0o777)
     assert FileChannel.open((5, 6), print) is None
+
+
+# -- who is there ---------------------------------------------------------------------------------
+
+FOLDER_TIMES = {
+    "long ago": 1_000_000_000_123_456_789,
+    "in whole seconds": 1_000_000_000_000_000_000,
+    "just now": None,
+}
+
+
+@pytest.mark.parametrize("time_of_change", FOLDER_TIMES)
+async def test_a_new_end_is_seen_whatever_the_folder_tells(
+    path: str, time_of_change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the last change is that of a clock which ticks."""
+    heard: list[str] = []
+    first = FileChannel.open((1, 2), heard.append)
+    assert first is not None
+    ends_there: list[FileChannel] = []
+    folder, at = first._folder, FOLDER_TIMES[time_of_change]
+    if at is not None:
+        os.utime(folder, ns=(at, at))
+    else:
+        monkeypatch.setattr(time, "time_ns", lambda: folder.stat().st_mtime_ns + 1)
+    try:
+        for n in range(1, 4):
+            before = folder.stat().st_mtime_ns
+            assert len(first.others()) == n - 1
+            other = FileChannel.open((1, 2), heard.append)
+            assert other is not None
+            ends_there.append(other)
+            if time_of_change != "long ago":
+                # It came within the same tick.
+                os.utime(folder, ns=(before, before))
+            assert other._name in first.others()
+    finally:
+        for each in (first, *ends_there):
+            each.close()
+
+
+async def test_a_commit_lists_no_folder_that_has_not_changed(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with holdfast.open(path) as db, holdfast.open(path):
+        await db.execute("CREATE TABLE t(x)")
+        storage = db._storage
+        assert isinstance(storage, FileStorage)
+        assert storage._channel is not None
+        os.utime(storage._channel._folder, ns=(1_000_000_000_123_456_789,) * 2)
+        await db.execute("INSERT INTO t VALUES(0)")
+        listed: list[object] = []
+        listdir = os.listdir
+        monkeypatch.setattr(
+            os, "listdir", lambda folder=".": listed.append(folder) or listdir(folder)
+        )
+        for n in range(5):
+            await db.execute("INSERT INTO t VALUES(?)", (n,))
+        assert listed == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no wal-index of its own")
+async def test_commits_are_counted_alike_in_both_ways(path: str) -> None:
+    async with holdfast.open(path) as db:
+        writer = Writer(path)
+        try:
+            writer.run("CREATE TABLE t(x)")
+            storage = db._storage
+            assert isinstance(storage, FileStorage)
+            guard, raw = storage._guard, db._main.raw
+            assert guard._index is not None
+            counts = set()
+            for n in range(4):
+                await db.execute("INSERT INTO t VALUES(?)", (n,))
+                writer.run("INSERT INTO t VALUES(100)")
+                # SQLite's own copy of the counter is brought up to date by a read.
+                await db.fetch_value("SELECT count(*) FROM t")
+                counts.add(guard._count(raw))
+                assert guard._count(raw) == count_commits(raw)
+            assert len(counts) == 4
+        finally:
+            writer.end()

@@ -85,7 +85,7 @@ class FileStorage(Storage):
         def attempt() -> Connection:
             guard = FileGuard.enter(self.path)
             try:
-                guard.check_wal()
+                guard.check_wal(anew=True)
                 if has_foreign_wal(self.path):
                     raise NotADatabaseError(
                         f"the WAL beside {self.name!r} was written for another database: replaying "
@@ -233,7 +233,7 @@ class FileStorage(Storage):
         self._guard.commit(connection.raw, self._begun)
 
     async def settle(self, connection: Connection) -> None:
-        self._guard.check_wal()
+        self._guard.check_wal(anew=True)
 
     def end_write(self, connection: Connection) -> None:
         self._guard.end_write()
@@ -254,7 +254,7 @@ class FileStorage(Storage):
                 # Its loop is closed: nobody is left there to be told.
                 with _open_lock:
                     _open[self._identity].remove(other)
-        if self._channel is not None:
+        if self._channel is not None and self._channel.others():
             self._channel.post(json.dumps([_process, sorted(tables), ddl, self._step]))
         self._step = None
 

@@ -15,6 +15,7 @@ import os
 import socket
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ logger = logging.getLogger("holdfast")
 # More than a message may have, in bytes; what is longer is not sent.
 _LONGEST = 60_000
 
+# A folder's time of change tells of every change that came so long after the one before, in ns.
+_TICK = 100_000_000
+
 
 class FileChannel:
     """One end; `on_message` is called, on the event loop, with each text that another end posts."""
@@ -32,9 +36,13 @@ class FileChannel:
         self, folder: Path, end: socket.socket, name: str, on_message: Callable[[str], None]
     ) -> None:
         self._folder = folder
+        self._path = str(folder)
         self._end = end
         self._name = name
         self._on_message = on_message
+        # The other ends, and the folder's time of change with them; None: it has to be listed.
+        self._others: list[str] = []
+        self._changed: int | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(end, self._read)
 
@@ -63,15 +71,27 @@ class FileChannel:
             logger.debug("other processes are not told of commits: %s", error)
             return None
 
+    def others(self) -> list[str]:
+        """The names of the other ends that there are now, those of dead processes too."""
+        try:
+            changed = os.stat(self._path).st_mtime_ns
+            if changed != self._changed:
+                self._others = [name for name in os.listdir(self._folder) if name != self._name]
+                # It is the time of a clock that ticks, in whole seconds on some file systems; what
+                # changes within a tick of another change is not told by it.
+                settled = changed % 1_000_000_000 and abs(time.time_ns() - changed) > _TICK
+                self._changed = changed if settled else None
+        except FileNotFoundError:
+            # Cleaned away, with the socket of this end: nobody can be reached there.
+            self._others, self._changed = [], None
+        return self._others
+
     def post(self, text: str) -> None:
         """Send it to every other end that there is now."""
         data = text.encode()
         if len(data) > _LONGEST:
             return
-        try:
-            others = [name for name in os.listdir(self._folder) if name != self._name]
-        except FileNotFoundError:
-            return  # cleaned away, with the socket of this end: nobody can be reached there
+        others = self.others()
         for name in others:
             path = self._folder / name
             try:
@@ -79,16 +99,13 @@ class FileChannel:
             except ConnectionRefusedError:
                 # Its process is dead. A name is never used twice, so none that lives is removed.
                 path.unlink(missing_ok=True)
+                self._changed = None
             except OSError as error:
                 logger.debug("%s was not told of a commit: %s", path, error)
 
     def reaches_others(self) -> bool:
         """Whether there is another end now."""
-        try:
-            others = [name for name in os.listdir(self._folder) if name != self._name]
-        except FileNotFoundError:
-            return False
-        for name in others:
+        for name in self.others():
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
                 try:
                     probe.connect(str(self._folder / name))

@@ -26,18 +26,21 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import ClassVar, NamedTuple
 
 import apsw
 
 from ..errors import DatabaseBusyError, StorageUnavailableError
-from .wal_index import count_commits
+from .wal_index import REGION, count_commits, read_commits
 
 logger = logging.getLogger("holdfast")
 
@@ -60,6 +63,9 @@ class Begun(NamedTuple):
     """Of anybody, until then."""
 
 
+# For so long, in seconds, a look at the WAL counts.
+_FRESH = 0.001
+
 # The thread that opens or closes a file here is alone in that.
 _lock = threading.RLock()
 
@@ -78,7 +84,15 @@ class FileGuard:
         self._descriptors: list[int] = []
         self._database: int | None = None
         self._shm: int | None = None
+        # The wal-index, while it is locked; mappings, which are closed with the descriptors.
+        self._index: mmap.mmap | None = None
+        self._mappings: list[mmap.mmap] = []
+        self._wal_path = path + "-wal"
         self._wal: tuple[int, int] | None = None
+        # When it was last seen in its place.
+        self._seen = -_FRESH
+        # Whose SQLite's lock is when it is ours, once that was told.
+        self._own: int | None = None
         self._writers = 0
         # Marks of readers that are locked here, and for whom.
         self._pinned: dict[_Range, set[object]] = {}
@@ -134,10 +148,12 @@ class FileGuard:
                 self._close_descriptors()
 
     def _close_descriptors(self) -> None:
+        for mapping in self._mappings:
+            mapping.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
-        self._descriptors = []
-        self._database = self._shm = None
+        self._mappings, self._descriptors = [], []
+        self._database = self._shm = self._index = None
 
     def keep(self, raw: apsw.Connection) -> None:
         """`raw` is open, with a WAL, and locked: so is the file from here on.
@@ -150,7 +166,7 @@ class FileGuard:
             if not self._keepers:
                 # Its first read makes the files that a WAL needs.
                 raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-                self._wal = _identity(self.path + "-wal")
+                self._wal = _identity(self._wal_path)
                 self._secure()
             self._keepers += 1
 
@@ -163,6 +179,10 @@ class FileGuard:
             self._shm = os.open(self.path + "-shm", os.O_RDWR | os.O_CLOEXEC)
             self._descriptors.append(self._shm)
             _set(self._shm, _READ, _SHM_DMS)
+            # Nobody makes it shorter from here on.
+            if os.fstat(self._shm).st_size >= REGION:
+                self._index = mmap.mmap(self._shm, REGION, access=mmap.ACCESS_READ)
+                self._mappings.append(self._index)
         except OSError as error:
             self._loosen()
             self._database = None
@@ -178,6 +198,7 @@ class FileGuard:
     def _loosen(self) -> None:
         for descriptor in self._descriptors:
             _set(descriptor, _NONE, (0, 0))
+        self._shm = self._index = self._own = None
         self._pinned.clear()
 
     def part(self, raw: apsw.Connection) -> None:
@@ -202,11 +223,25 @@ class FileGuard:
 
     def lost(self) -> bool:
         """Whether the WAL of the connections here is not that of the database any more."""
-        return self._wal is not None and _identity(self.path + "-wal") != self._wal
+        if self._wal is None:
+            return False
+        try:
+            stat = os.stat(self._wal_path)
+        except FileNotFoundError:
+            return True
+        return (stat.st_dev, stat.st_ino) != self._wal
 
-    def check_wal(self) -> None:
-        """StorageUnavailableError: see `lost`."""
+    def check_wal(self, *, anew: bool = False) -> None:
+        """StorageUnavailableError: see `lost`.
+
+        anew: look now, however fresh the last look is.
+        """
+        now = time.monotonic()
+        if not anew and now - self._seen < _FRESH:
+            return
+        self._seen = now
         if self.lost():
+            self._seen = -_FRESH
             raise StorageUnavailableError(
                 f"the WAL of {self.path!r} was removed or replaced by another program while it was "
                 "open here, so nothing can be committed to it; close the database everywhere in "
@@ -220,7 +255,7 @@ class FileGuard:
 
         apsw.BusyError: somebody else is writing.
         """
-        self.check_wal()
+        self.check_wal(anew=True)
         with _lock:
             if not self._writers and self._database is not None:
                 try:
@@ -232,7 +267,13 @@ class FileGuard:
             self._writers += 1
         try:
             raw.execute("BEGIN IMMEDIATE")
-            return self._writing(raw)
+            if self._own is None:
+                begun = self._writing(raw)
+                # Not so in a lock that was dropped and taken by others this very moment.
+                if begun.holder == os.getpid():
+                    self._own = begun.holder
+                return begun
+            return Begun(self._own, self._count(raw))
         except BaseException:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
@@ -258,7 +299,7 @@ class FileGuard:
         finally:
             if mended and self._shm is not None:
                 _set(self._shm, _NONE, _SHM_WRITE)
-        self.check_wal()
+        self.check_wal(anew=True)
 
     def _mend(self, raw: apsw.Connection, begun: Begun) -> bool:
         """See to it that SQLite's write lock is ours; whether it was dropped, and is replaced."""
@@ -267,7 +308,7 @@ class FileGuard:
         if shm is not None and dropped:
             with suppress(OSError):  # another has it by now, who has written or is about to
                 _set(shm, _WRITE, _SHM_WRITE)
-                now = Begun(begun.holder, count_commits(raw))
+                now = Begun(begun.holder, self._count(raw))
         if now != begun:
             if shm is not None:
                 _set(shm, _NONE, _SHM_WRITE)
@@ -283,7 +324,10 @@ class FileGuard:
 
     def _writing(self, raw: apsw.Connection) -> Begun:
         holder = None if self._shm is None else _holder(self._shm, _SHM_WRITE)
-        return Begun(holder, count_commits(raw))
+        return Begun(holder, self._count(raw))
+
+    def _count(self, raw: apsw.Connection) -> int:
+        return count_commits(raw) if self._index is None else read_commits(self._index)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -338,15 +382,17 @@ if sys.platform == "linux":
     # struct flock: type, whence, start, length, process
     _FLOCK = "@hhqqi0q"
 
+    @cache
+    def _flock(kind: int, where: _Range) -> bytes:
+        return struct.pack(_FLOCK, kind, 0, *where, 0)
+
     def _set(descriptor: int, kind: int, where: _Range) -> None:
         """OSError in _REFUSED: somebody has a lock that this one conflicts with."""
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, 0, *where, 0))
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(kind, where))
 
     def _holder(descriptor: int, where: _Range) -> int | None:
         """Whose lock would keep us from writing there: a process, or -1; None: nobody's."""
-        found = fcntl.fcntl(
-            descriptor, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, _WRITE, 0, *where, 0)
-        )
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(_WRITE, where))
         kind, _, _, _, process = struct.unpack(_FLOCK, found)
         return None if kind == _NONE else process
 

@@ -8,12 +8,15 @@ here is the documented interface of a VFS (sqlite.org/c3ref/io_methods.html).
 from __future__ import annotations
 
 import ctypes
+import mmap
+import sys
 from functools import cache
 from typing import Any
 
 import apsw
 
-_REGION = 32 * 1024
+# The first part of it, which is there in every one.
+REGION = 32 * 1024
 _COUNT_AT = 8  # of a u32 in the header
 
 
@@ -42,7 +45,12 @@ def count_commits(raw: apsw.Connection) -> int:
     methods = ctypes.cast(file, ctypes.POINTER(ctypes.POINTER(_Methods))).contents.contents
     # Asked for each time: the memory is the connection's, which an application can close.
     region = ctypes.c_void_p()
-    code = _shm_map()(methods.shm_map)(file, 0, _REGION, 0, ctypes.byref(region))
+    code = _shm_map()(methods.shm_map)(file, 0, REGION, 0, ctypes.byref(region))
     if code != apsw.SQLITE_OK or region.value is None:
         raise apsw.IOError(f"the wal-index cannot be read (SQLite's error {code})")
     return ctypes.c_uint32.from_address(region.value + _COUNT_AT).value
+
+
+def read_commits(index: mmap.mmap) -> int:
+    """The same counter, from a mapping of the -shm itself."""
+    return int.from_bytes(index[_COUNT_AT : _COUNT_AT + 4], sys.byteorder)
