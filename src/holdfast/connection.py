@@ -131,9 +131,11 @@ class Connection:
     def _decode(
         self, sql: str, params: Parameters, error: UnicodeDecodeError
     ) -> list[tuple[Any, ...]]:
-        """The rows of a query some of whose texts are not UTF-8, with U+FFFD for what is wrong.
+        """The rows of a query some of whose texts are not UTF-8.
 
-        Other programs store such texts, and CAST makes them. apsw reads one as a BLOB only, so the
+        Their other bytes are lone surrogates, as `bytes.decode(errors="surrogateescape")` has it,
+        so nothing is lost, and what is read cannot be taken for a text and written back. Other
+        programs store such texts, and CAST makes them. apsw reads one as a BLOB only, so the
         query is asked again, inside of another. `error` is raised for what cannot stand there, such
         as a statement that writes.
         """
@@ -152,7 +154,7 @@ class Connection:
             raise error from None
         return [
             tuple(
-                value.decode(errors="replace") if is_text else value
+                value.decode(errors="surrogateescape") if is_text else value
                 for is_text, value in zip(row[::2], row[1::2], strict=True)
             )
             for row in rows

@@ -100,8 +100,12 @@ function sent(text, what) {
 
 // -- results --------------------------------------------------------------------------------------
 
-/** Python's ints come as BigInts, all but the smaller ones. */
+/**
+ * Python's ints come as BigInts, all but the smaller ones; bytes of a TEXT that are no UTF-8 as lone
+ * surrogates.
+ */
 export function readValue(value) {
+  if (typeof value === "string") return value.toWellFormed();
   if (typeof value !== "bigint") return value ?? null;
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : value;

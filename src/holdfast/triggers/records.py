@@ -15,19 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ..rows import Row, SQLiteValue
+from ..rows import SQLiteValue
 from .operations import DiffOperation
 
 COLUMNS = (
     "operation_id, operation, id, timestamp, value, previous_value, "
     "previous_id, transaction_id, origin, last_operation_id"
-)
-
-# The same with the source's own texts as bytes: nothing keeps a text from being no UTF-8.
-COLUMNS_AS_BYTES = (
-    "operation_id, operation, CAST(id AS BLOB), timestamp, CAST(value AS BLOB), "
-    "CAST(previous_value AS BLOB), CAST(previous_id AS BLOB), transaction_id, origin, "
-    "last_operation_id"
 )
 
 Values = dict[str, SQLiteValue]
@@ -69,14 +62,6 @@ class DiffRecord:
 def _same(one: SQLiteValue, other: SQLiteValue) -> bool:
     # What Python takes for equal, as 1 and 1.0, SQLite stores as two things.
     return one.__class__ is other.__class__ and one == other
-
-
-def decode(rows: Iterable[Row]) -> list[Sequence[Any]]:
-    """Rows of `COLUMNS_AS_BYTES` as rows of `COLUMNS`."""
-    return [
-        [one.decode(errors="surrogateescape") if isinstance(one, bytes) else one for one in row]
-        for row in rows
-    ]
 
 
 def read_diff(rows: Iterable[Sequence[Any]], origin: str) -> list[DiffRecord]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 from ..errors import BacklogExceededError, DatabaseClosedError
 from ..transactions import write_transactions
 from .inbox import Inbox
-from .records import COLUMNS, COLUMNS_AS_BYTES, DiffRecord, decode, fold_diff, read_diff
+from .records import COLUMNS, DiffRecord, fold_diff, read_diff
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ async def stream(
                 continue
             not_before = time.monotonic() + throttle
             where = f"FROM {inbox.table} WHERE operation_id <= ? ORDER BY operation_id"
-            rows: Sequence[Sequence[Any]]
-            try:
-                rows = await database.fetch_all(f"SELECT {COLUMNS} {where}", (found.last,))
-            except UnicodeDecodeError:
-                sql = f"SELECT {COLUMNS_AS_BYTES} {where}"
-                rows = decode(await database.fetch_all(sql, (found.last,)))
+            rows = await database.fetch_all(f"SELECT {COLUMNS} {where}", (found.last,))
             records = read_diff(rows, database._origin)
             if net:
                 records = fold_diff(records, inbox.record.key)

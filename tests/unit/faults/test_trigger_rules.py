@@ -26,7 +26,7 @@ from holdfast.triggers import (
 )
 
 # How many schedules are searched, in each handle mode.
-SEEDS = 10
+SEEDS = 40
 
 Patch = contextlib.AbstractContextManager[Any]
 

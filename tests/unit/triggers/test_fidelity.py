@@ -149,7 +149,7 @@ async def test_a_replayed_diff_gives_the_table(
             rows = await db.fetch_all(f"SELECT {COLUMNS} FROM d ORDER BY operation_id")
             records = read_diff(rows, db._origin)
             primary_key = trigger.record.key
-            names = trigger._source.columns
+            names = trigger.record.recorded
             async with db.write_transaction() as tx:
                 context = DiffContext(tx, "d", "d", names, len(rows), False)
                 listed = ", ".join(quote_name(name) for name in names)
