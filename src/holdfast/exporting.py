@@ -46,9 +46,14 @@ async def _report_nothing(done: int, total: int | None) -> None:
 
 
 async def export_chunks(database: Database, on_progress: OnProgress | None) -> AsyncIterator[bytes]:
-    """See `Database.export_chunks`. Half of the progress is the snapshot, half the reading."""
+    """See `Database.export_chunks`.
+
+    Half of the progress is the snapshot, half the reading. How much there will be to read is known
+    after the snapshot; until then it is what is not free in the database.
+    """
     progress = check_progress(on_progress)
     store = database._storage.store()
+    reported = 0
     async with AsyncExitStack() as stack:
         scratch = await stack.enter_async_context(store.scratch())
         raw = scratch.connect()
@@ -60,10 +65,13 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
             async with database.read_transaction() as tx:
                 source = tx.connection
                 size = int(source.execute("PRAGMA page_size").get)
+                free = int(source.execute("PRAGMA freelist_count").get)
                 with store.explaining():
                     async for done, pages in copy(source, raw):
                         tx.check_ended()
-                        await progress(done * size // 2, pages * size)
+                        expected = (pages - free) * size
+                        reported = expected * done // pages // 2
+                        await progress(reported, expected)
             with store.explaining():
                 # The backup copies the header too, so the copy is still marked WAL.
                 leave_wal(raw)
@@ -77,11 +85,12 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
         finally:
             scratch.disconnect(raw)
         size = scratch.size()
+        begun = min(reported, size)
         at = 0
         while at < size:
             chunk = scratch.read(at, STEP)
             at += len(chunk)
-            await progress(size // 2 + (at + 1) // 2 if at < size else size, size)
+            await progress(begun + (size - begun) * at // size, size)
             yield chunk
 
 

@@ -224,6 +224,19 @@ async def test_progress_is_told_of_and_ends_at_the_size() -> None:
     assert len(told) > 2 * len(data) / 2**21
 
 
+async def test_progress_of_a_compact_export_never_goes_back() -> None:
+    async with holdfast.open("a.db") as db:
+        await db.execute("CREATE TABLE t(v)")
+        await db.execute_many("INSERT INTO t VALUES(zeroblob(50000))", [()] * 100)
+        await db.execute("DELETE FROM t WHERE rowid > 30")
+        told: list[tuple[int, int | None]] = []
+        data = await db.export(on_progress=lambda *each: told.append(each))
+    done = [each[0] for each in told]
+    assert done == sorted(done)
+    assert len(done) > 4
+    assert told[-1] == (len(data), len(data))
+
+
 async def test_an_export_in_parts_leaves_nothing_behind(folder: Path) -> None:
     async with await fill("a.db", "x", 3000) as db:
         whole = await db.export()
