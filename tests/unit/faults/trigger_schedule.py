@@ -105,17 +105,10 @@ class TriggerSchedule(Schedule):
 
     @contextlib.contextmanager
     def _package(self) -> Iterator[None]:
-        def seeded() -> uuid.UUID:
-            return uuid.UUID(int=self.ids.getrandbits(128), version=4)
-
         with (
             simulated_package(self.browser, self.checkpoint),
-            # Ids, and with them the order of whatever is sorted by one, come from the seed.
-            mock.patch("uuid.uuid4", seeded),
-            mock.patch.object(transactions, "_numbers", itertools.count(1)),
+            trackable(self.ids),
             mock.patch.object(manager, "_own_destination", _destination_in_the_making),
-            # Tabs of the simulation call one database by several names.
-            mock.patch("holdfast.opening.choose", _choose),
         ):
             yield
 
@@ -514,6 +507,25 @@ class TriggerSchedule(Schedule):
             return found
         finally:
             client.die()
+
+
+@contextlib.contextmanager
+def trackable(ids: random.Random) -> Iterator[None]:
+    """In a simulated package: the tabs' holds are of one database, and ids come from the seed.
+
+    So does the order of whatever is sorted by an id.
+    """
+
+    def seeded() -> uuid.UUID:
+        return uuid.UUID(int=ids.getrandbits(128), version=4)
+
+    with (
+        mock.patch("uuid.uuid4", seeded),
+        mock.patch.object(transactions, "_numbers", itertools.count(1)),
+        # Tabs of the simulation call one database by several names.
+        mock.patch("holdfast.opening.choose", _choose),
+    ):
+        yield
 
 
 async def _choose(storage: str, name: str, synchronous: str) -> OpfsStorage:
