@@ -37,7 +37,7 @@ from holdfast import (
     Table,
     Transaction,
 )
-from holdfast.triggers.registry import READ, read_records
+from holdfast.triggers.registry import READ, read_all, read_records
 
 OLD = Schema([Table("lists", [Column.text("a"), Column.text("b")])])
 NEW = Schema([Table("lists", [Column.text("a"), Column.integer("c")])])
@@ -218,6 +218,21 @@ class Survivor:
                 while not (consumer.errors or due <= set(consumer.seen)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
+    async def _until_told(self) -> None:
+        """Until as many consumers go on as there are records of triggers that do."""
+        for temporary in (False, True):
+            mine = [one for one in self.consumers if (one.name == "temporary") is temporary]
+            if temporary:
+                records = read_all(self.database._main, temporary=True)
+            else:
+                records = read_records(await self.database.fetch_all(READ))
+            going_on = sum(
+                record.ended is None and record.destination != "left_behind" for record in records
+            )
+            async with asyncio.timeout(PATIENCE):
+                while sum(not one.errors for one in mine) > going_on:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
     def _due(self, consumer: Consumer) -> list[tuple[str, str]]:
         # A temporary trigger fires for writes of its own connection.
         return [one for one in self._written if consumer.name != "temporary" or one != MIGRATED]
@@ -240,6 +255,7 @@ class Survivor:
         found = await database.fetch_all("PRAGMA integrity_check")
         assert [tuple(row) for row in found] == [("ok",)]
         await self.settle()
+        await self._until_told()
         outcome = Outcome(new, schema)
         for consumer in self.consumers:
             due = self._due(consumer)
