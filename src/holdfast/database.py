@@ -9,7 +9,7 @@ import time
 import uuid
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Set
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from functools import partial
@@ -44,7 +44,7 @@ from .transactions import (
 )
 from .triggers import TriggerManager
 from .triggers.mending import Mender
-from .writing import Writing, no_space
+from .writing import Writing, no_space, write_at_once
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager
@@ -152,15 +152,20 @@ class Database:
             self._check_open()
             async with self._readers.statement(sql, bound) as connection:
                 return connection.execute(connection.statement(sql), params)
-        return await Writing(self, bound=bound).one(statement, params)
+        return await write_at_once(self, bound, lambda writing: writing.one(statement, params))
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement for each of `seq_of_params`, in one write transaction."""
         bound = self._bound()
         await self._statement(sql, bound)
-        return await Writing(self, bound=bound).whole(
-            lambda tx: tx.execute_many(sql, seq_of_params)
-        )
+
+        def write(writing: Writing) -> Awaitable[ExecuteResult]:
+            return writing.whole(lambda tx: tx.execute_many(sql, seq_of_params))
+
+        if not isinstance(seq_of_params, (list, tuple)):
+            # What may give its values once only cannot be written again.
+            return await write(Writing(self, bound=bound))
+        return await write_at_once(self, bound, write)
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
         """Every row. ValueError: the statement writes (it is not run)."""
@@ -226,6 +231,7 @@ class Database:
                     shared = self._committed(frozenset())
                     self._announce(frozenset(), False, shared)
             except apsw.FullError as error:
+                self._storage.make_room()
                 raise no_space(self.name) from error
             finally:
                 self._storage.end_write(self._main)

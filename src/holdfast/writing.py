@@ -46,7 +46,16 @@ class Writing:
     bound: of the call that it is a step of; None: a call of its own.
     """
 
-    __slots__ = ("_bound", "_database", "_entered", "_left", "_outer", "_own", "_transaction")
+    __slots__ = (
+        "_bound",
+        "_database",
+        "_entered",
+        "_left",
+        "_outer",
+        "_own",
+        "_transaction",
+        "made_room",
+    )
 
     def __init__(self, database: Database, own: bool = False, bound: Bound | None = None) -> None:
         self._database = database
@@ -54,6 +63,8 @@ class Writing:
         self._bound = bound
         self._entered = False
         self._left = False
+        # It found no space, and another one may find some.
+        self.made_room = False
         self._transaction: Transaction
         self._outer: tuple[Transaction, ...]
 
@@ -264,7 +275,21 @@ class Writing:
 
     def _explain(self, error: BaseException) -> None:
         if isinstance(error, apsw.FullError):
+            self.made_room = self._database._storage.make_room()
             raise no_space(self._database.name) from error
+
+
+async def write_at_once(
+    database: Database, bound: Bound, write: Callable[[Writing], Awaitable[ExecuteResult]]
+) -> ExecuteResult:
+    """`write` in a write transaction; in another one where the first made room (`made_room`)."""
+    writing = Writing(database, bound=bound)
+    try:
+        return await write(writing)
+    except QuotaExceededError:
+        if not writing.made_room:
+            raise
+    return await write(Writing(database, bound=bound))
 
 
 def no_space(name: str) -> QuotaExceededError:

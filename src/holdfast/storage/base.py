@@ -158,6 +158,14 @@ class Storage(ABC):
     def end_write_now(self) -> None:
         """Leave it, after COMMIT or ROLLBACK."""
 
+    def make_room(self) -> bool:
+        """A write transaction found no space: the next one begins with a checkpoint.
+
+        A WAL that was checkpointed is begun anew in place, so that what frees space has room.
+        False: there is nothing to be had by it.
+        """
+        return False
+
     # -- the others ------------------------------------------------------------------------------
 
     def committed(self, connection: Connection) -> bool:

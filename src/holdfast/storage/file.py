@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import threading
 import uuid
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..holds import TriggerHoldManager
+
+logger = logging.getLogger("holdfast")
 
 # This process among those that share a file. Numbers of processes are not unique among containers.
 _process = uuid.uuid4().hex
@@ -74,6 +77,8 @@ class FileStorage(Storage):
         self._history = History(0)
         # When the transaction began: the commits until then, and what the connection had written.
         self._began = (0, 0)
+        # A write found no space; the next one begins with a checkpoint.
+        self._is_full = False
         # Of a commit that is yet to be announced.
         self._step: Step | None = None
         self._channel: FileChannel | None = None
@@ -201,6 +206,8 @@ class FileStorage(Storage):
         return self._guard.pin()
 
     def begin_write_now(self, connection: Connection) -> bool:
+        if self._is_full:
+            return False
         try:
             self._begun = self._guard.begin_write(connection.raw)
         except apsw.BusyError:
@@ -212,10 +219,27 @@ class FileStorage(Storage):
         self, connection: Connection, bound: Bound, *, inside: bool = False
     ) -> None:
         def attempt() -> None:
+            if self._is_full:
+                self._is_full = False
+                self._checkpoint(connection)
             self._begun = self._guard.begin_write(connection.raw)
 
         await retry_while_busy(f"writing to {self.name!r}", bound, attempt)
         self._note_beginning(connection)
+
+    def make_room(self) -> bool:
+        self._is_full = True
+        return True
+
+    def _checkpoint(self, connection: Connection) -> None:
+        """Copy the WAL into the file, so that the next transaction begins it anew in place."""
+        self._guard.check_wal(anew=True)
+        try:
+            connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
+        except (apsw.FullError, apsw.BusyError) as error:
+            # The file cannot grow, or somebody reads from the WAL. The transaction says what
+            # comes of it.
+            logger.debug("no checkpoint of %r: %s", self.name, error)
 
     def _note_beginning(self, connection: Connection) -> None:
         self._began = self._begun.commits, _pages_written(connection.raw)

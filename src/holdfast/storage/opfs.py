@@ -283,6 +283,9 @@ class OpfsStorage(Storage):
     def end_write(self, connection: Connection) -> None:
         self.node.leases.leave_write()
 
+    def make_room(self) -> bool:
+        return self._node is not None and self._node.wal.make_room()
+
     # -- the others ------------------------------------------------------------------------------
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:

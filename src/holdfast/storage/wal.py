@@ -100,12 +100,20 @@ class Wal:
     def wants_checkpoint(self) -> bool:
         return self.frames >= self._checkpoint_at
 
+    def make_room(self) -> bool:
+        """It cannot grow: the next write tries to checkpoint. False: it is empty."""
+        if self.frames:
+            self._checkpoint_at = 0
+        return self.frames > 0
+
     async def checkpoint(self) -> None:
         """Inside a write, before its transaction: copy the WAL into the file and begin it anew.
 
         Others read while the transaction goes on.
         """
-        patience = PATIENCE * self.frames / CHECKPOINT
+        # As for a long one, where it cannot grow.
+        frames = max(self.frames, CHECKPOINT - self._checkpoint_at)
+        patience = PATIENCE * frames / CHECKPOINT
         self._missed = not await self._leases.alone(
             self._restart, Bound(min(patience, HOLD_BACK)), min(patience, DRAIN)
         )
