@@ -213,5 +213,6 @@ async def test_a_process_that_dies_at_a_statement(
     every = 1 if thorough else 31
     for die_at in sorted({*range(0, steps, every), *range(max(0, steps - 3), steps)}):
         died, _, outcome = await one(die_at)
-        assert died, die_at
+        # How many statements its end takes depends on what else happens at that time.
+        assert died or (outcome == whole and die_at >= steps - 31), die_at
         assert outcome == whole or not (outcome.new or outcome.ended), (die_at, outcome)
