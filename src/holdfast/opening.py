@@ -110,8 +110,8 @@ class open:
 
     async def _open_here(self) -> Database:
         storage = await choose(self._storage, self._name, self._synchronous)
-        storage.busy_timeout = self._busy_timeout
-        bound = Bound(self._busy_timeout)
+        storage.busy_timeout = max(self._busy_timeout, storage.shortest_wait)
+        bound = Bound(storage.busy_timeout)
         connection = await storage.open(bound)
         persists = self._persist_triggers
         database = Database(

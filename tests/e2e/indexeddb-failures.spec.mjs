@@ -127,7 +127,7 @@ writing = asyncio.ensure_future(write())
     for (const tab of [a, b]) {
       await expect
         .poll(() => tab.run(raised(insert(10))))
-        .toMatch(/^StorageUnavailableError: .*site's data is cleared/);
+        .toMatch(/^StorageUnavailableError: .*site's data was cleared/);
     }
     for (const tab of [a, b]) await tab.run(`await db.close()`);
     // Pages that were open get a new database from some browsers, and an error from others.

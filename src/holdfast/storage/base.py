@@ -58,6 +58,8 @@ class Storage(ABC):
     commits_at_once: ClassVar[bool] = True
     # Whether its databases have one connection, and with it one temporary schema.
     shares_temporary: ClassVar[bool] = False
+    # What its locks take to be given, though nobody else has them: no bound is shorter, in seconds.
+    shortest_wait: ClassVar[float] = 0.0
     # Hold ids of this database start with it.
     hold_prefix: str = ""
 

@@ -31,6 +31,7 @@ class IndexedDBStorage(Storage):
     kind = "indexeddb"
     persists_triggers = False
     commits_at_once = False
+    shortest_wait = 0.1
     shares_temporary = True
 
     def __init__(self, name: str, synchronous: str) -> None:
