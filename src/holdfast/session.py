@@ -17,7 +17,6 @@ COPIED_PRAGMAS = frozenset(
     {
         "analysis_limit",
         "automatic_index",
-        "busy_timeout",
         "cache_size",
         "cache_spill",
         "case_sensitive_like",

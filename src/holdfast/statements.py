@@ -380,6 +380,11 @@ def _refusal(pragma: str | None, value: str | None) -> str:
     name = (pragma or "").lower()
     if name == "wal_checkpoint" or (value is not None and name in _REFUSED_PRAGMAS):
         return "is set by holdfast, which relies on it; it cannot be changed"
+    if name == "busy_timeout" and value is not None:
+        return (
+            f"= {value} would make SQLite sleep, and the event loop with it, while what it waits "
+            "for may be a task of that loop; pass busy_timeout=, in seconds, to holdfast.open()"
+        )
     if name == "page_size" and value is not None:
         return (
             f"= {value} changes nothing in a database with a WAL, nor does VACUUM after it; set it "

@@ -121,6 +121,8 @@ async def test_a_row_behaves_as_sqlite3s(db: Database) -> None:
         ("SAVEPOINT x", "write_transaction"),
         ("ATTACH ':memory:' AS other", "holdfast.open"),
         ("PRAGMA journal_mode = DELETE", "relies on it"),
+        ("PRAGMA busy_timeout = 3000", r"busy_timeout=.*holdfast\.open"),
+        ("PRAGMA main.busy_timeout(3000)", r"busy_timeout=.*holdfast\.open"),
         ("PRAGMA recursive_triggers = 0", "relies on it"),
         ("EXPLAIN PRAGMA main.recursive_triggers = 0", "relies on it"),
         ("PRAGMA locking_mode = EXCLUSIVE", "relies on it"),
@@ -145,6 +147,7 @@ async def test_what_is_refused_is_not_run(db: Database, sql: str, says: str) -> 
 async def settings(db: Database) -> list[object]:
     """What pragmas set; most take effect when they are prepared, before they are run."""
     names = (
+        "busy_timeout",
         "cache_size",
         "foreign_keys",
         "journal_mode",
