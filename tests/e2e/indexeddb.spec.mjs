@@ -28,7 +28,7 @@ async def follow():
     async for records in db.triggers.diffs("notes"):
         emit([[r.operation, r.values, r.remote] for r in records])
 tasks = [asyncio.ensure_future(listen()), asyncio.ensure_future(follow())]
-while len(await db.fetch_all("SELECT 1 FROM temp.sqlite_master WHERE type = 'table'")) < 3:
+while len(await db.fetch_all("SELECT 1 FROM temp.sqlite_master WHERE name LIKE 'ps_diff%'")) < 2:
     await asyncio.sleep(0.01)`);
   await second.run(`(await db.execute("INSERT INTO notes(text) VALUES('hello')")).changes`);
   const events = [];
@@ -55,7 +55,8 @@ None`);
 async with db.write_transaction() as tx:
     await tx.execute("INSERT INTO notes(text) VALUES('world')")
 while await db.fetch_value(
-    "SELECT count(*) FROM temp.sqlite_master WHERE name <> 'sqlite_sequence'"
+    "SELECT count(*) FROM temp.sqlite_master WHERE type <> 'index' "
+    "AND name NOT IN ('sqlite_sequence', 'ps_triggers')"
 ):
     await asyncio.sleep(0.01)
 [[r[0] for r in await db.fetch_all("SELECT text FROM notes")], (await db.status()).tabs]`;
