@@ -423,8 +423,13 @@ class Database:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a background task of %r failed", self, exc_info=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if self._closing and isinstance(error, DatabaseClosedError):
+            # Closing does what it would have done, such as dropping a trigger.
+            logger.debug("%r was closed before a background task had ended", self)
+            return
+        logger.error("a background task of %r failed", self, exc_info=error)
 
     # -- the file --------------------------------------------------------------------------------
 
