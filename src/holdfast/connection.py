@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from . import interrupts
-from .parameters import plain_many, plain_parameters
+from .parameters import BINDING_ERRORS, explain, plain_many, plain_parameters
 from .rows import ExecuteResult, Parameters, Row
 from .session import RawConnection, Session
 from .statements import Statement, Statements, ViewWrite
@@ -103,7 +103,12 @@ class Connection:
 
     def fetch(self, sql: str, params: Parameters, one: bool = False) -> list[Row]:
         """The rows, or the first one only."""
-        cursor = self.raw.execute(sql, plain_parameters(params, sql))
+        params = plain_parameters(params, sql)
+        try:
+            cursor = self.raw.execute(sql, params)
+        except BINDING_ERRORS as error:
+            explain(error, self.raw, sql, params)
+            raise
         try:
             try:
                 description = cursor.get_description()
@@ -163,10 +168,14 @@ class Connection:
     def execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """Run it to its end."""
         params = plain_parameters(params, statement.sql)
-        if statement.ddl:
-            with self.around_ddl(statement.sql):
-                return self._execute(statement, params)
-        return self._execute(statement, params)
+        try:
+            if statement.ddl:
+                with self.around_ddl(statement.sql):
+                    return self._execute(statement, params)
+            return self._execute(statement, params)
+        except BINDING_ERRORS as error:
+            explain(error, self.raw, statement.sql, params)
+            raise
 
     def _execute(self, statement: Statement, params: Parameters) -> ExecuteResult:
         if statement.view is not None:
@@ -181,11 +190,15 @@ class Connection:
 
     def execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
         """Run it once for each of `many`."""
-        many = plain_many(many, statement.sql)
-        if statement.ddl:
-            with self.around_ddl(statement.sql):
-                return self._execute_many(statement, many)
-        return self._execute_many(statement, many)
+        plain = plain_many(many, statement.sql)
+        try:
+            if statement.ddl:
+                with self.around_ddl(statement.sql):
+                    return self._execute_many(statement, plain)
+            return self._execute_many(statement, plain)
+        except BINDING_ERRORS as error:
+            explain(error, self.raw, statement.sql, plain.params, plain.number)
+            raise
 
     def _execute_many(self, statement: Statement, many: Iterable[Parameters]) -> ExecuteResult:
         if statement.view is not None:

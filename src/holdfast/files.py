@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
 from .bounds import Bound
+from .errors import NestedTransactionError
 from .exporting import OnProgress, Report, check_progress
 from .remote.engine import elsewhere
 from .storage import choose_kind, choose_store
 from .storage.store import HEADER, STEP, Scratch, check, check_header, copy, unsound
+from .transactions import write_transactions
 from .triggers.strip import strip
 
 
@@ -38,10 +41,12 @@ async def import_database(
     no sound SQLite database, or needs an extension that is not here. Then it is replaced in one
     transaction: whatever dies, the old database or the new one is there, whole. DatabaseBusyError:
     a tab, a process or this one has it open. QuotaExceededError: there must be space for the old
-    one and twice the new one. Whatever is refused has changed nothing.
+    one and twice the new one. Whatever is refused has changed nothing. NestedTransactionError:
+    inside a write transaction of that database.
     """
     _check_name(name)
     _check_wait(wait)
+    _check_not_inside("import_database()", name, storage)
     check_progress(on_progress)
     there = await elsewhere(storage)
     if there is None:
@@ -92,10 +97,11 @@ async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0
     """Delete a database; whether there was one.
 
     wait: how long to wait until nobody has it open, in seconds. DatabaseBusyError: somebody still
-    has, and nothing was deleted.
+    has, and nothing was deleted. NestedTransactionError: inside a write transaction of it.
     """
     _check_name(name)
     _check_wait(wait)
+    _check_not_inside("delete_database()", name, storage)
     there = await elsewhere(storage)
     return await (there.delete_database if there else delete_here)(name, storage, wait)
 
@@ -234,6 +240,21 @@ def _rest_of(file: Any) -> int | None:
 def _check_name(name: str) -> None:
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}")
+
+
+def _check_not_inside(what: str, name: str, storage: str) -> None:
+    """NestedTransactionError: it would wait for the transaction that it is called in."""
+    for transaction in write_transactions.get():
+        database: Any = transaction.owner
+        kind = database.storage
+        # Where there is OPFS, or a file system, "auto" is that.
+        same = storage == kind or (storage == "auto" and kind in ("opfs", "file"))
+        path = os.path.realpath if kind == "file" else str
+        if transaction.is_open and same and path(database.name) == path(name):
+            raise NestedTransactionError(
+                f"{what} would wait for the write transaction of {name!r} that it is called in; "
+                "call it outside, when the database is closed"
+            )
 
 
 def _check_wait(wait: float) -> None:

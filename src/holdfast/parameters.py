@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import apsw
@@ -21,6 +21,11 @@ Plain = tuple[Any, ...] | dict[str, Any]
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 # Names that may be parameters. More than there are does no harm.
 _NAME = re.compile(r"[:@$](\w+)")
+
+# What apsw raises for parameters that do not fit their statement.
+BINDING_ERRORS = (apsw.BindingsError, KeyError, OverflowError)
+# So much of a statement is shown in an error, in characters.
+_SHOWN = 300
 
 
 def plain_parameters(params: Parameters, sql: str) -> Plain:
@@ -40,14 +45,31 @@ def plain_parameters(params: Parameters, sql: str) -> Plain:
     return params
 
 
-def plain_many(many: Iterable[Parameters], sql: str) -> Iterable[Plain]:
-    """The parameters of `execute_many`, one after the other."""
+class Many:
+    """The parameters of `execute_many`, one after the other; made by `plain_many`."""
+
+    def __init__(self, many: Iterable[Parameters], sql: str) -> None:
+        self._many = many
+        self._sql = sql
+        # The last ones that were given, and their number, from 1 on.
+        self.params: Plain = ()
+        self.number = 0
+
+    def __iter__(self) -> Iterator[Plain]:
+        for params in self._many:
+            self.number += 1
+            self.params = plain_parameters(params, self._sql)
+            yield self.params
+
+
+def plain_many(many: Iterable[Parameters], sql: str) -> Many:
+    """As plain values. TypeError: not a sequence of parameters."""
     if isinstance(many, (str, bytes, bytearray, Mapping)) or not hasattr(many, "__iter__"):
         raise TypeError(
             "seq_of_params must be a sequence of parameters, each a sequence or a mapping, not "
             f"{type(many).__name__}"
         )
-    return (plain_parameters(params, sql) for params in many)
+    return Many(many, sql)
 
 
 def check_parameters(params: Any) -> None:
@@ -59,6 +81,70 @@ def check_parameters(params: Any) -> None:
             f"params must be a sequence or a mapping, not {type(params).__name__}; "
             f"for one value write ({params!r},)"
         )
+
+
+def explain(
+    error: Exception, raw: apsw.Connection, sql: str, params: Plain, number: int = 0
+) -> None:
+    """Raise what is wrong with `params`, if that is why apsw raised `error`, one of BINDING_ERRORS.
+
+    Returns otherwise: a function of the application may raise such an error, too.
+    number: which of the parameters of `execute_many` they are.
+    """
+    names = _names(raw, sql)
+    given = f"params number {number}" if number else "params"
+    shown = repr(sql if len(sql) <= _SHOWN else f"{sql[:_SHOWN]}…")
+    if isinstance(error, OverflowError):
+        items = params.items() if isinstance(params, dict) else enumerate(params, 1)
+        for name, value in items:
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise OverflowError(
+                    f"parameter {name!r} is {value}; SQLite's integers have 64 bits; the "
+                    f"statement is {shown}"
+                ) from None
+    elif not isinstance(params, dict):
+        if isinstance(error, apsw.BindingsError):
+            raise apsw.BindingsError(
+                f"the statement has {_count(len(names), 'parameter')} and {given} has "
+                f"{_count(len(params), 'value')}; the statement is {shown}"
+            ) from None
+    elif None in names:
+        raise ValueError(
+            f"{given} gives values by name, and parameter {names.index(None) + 1} of the "
+            "statement has no name; give the values in order, or write :name; the statement is "
+            f"{shown}"
+        ) from None
+    elif missing := [name for name in names if name not in params]:
+        there = ", ".join(map(repr, params))
+        raise ValueError(
+            f"{given} has no value for the parameter{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(map(repr, missing))}; it has "
+            f"{f'values for {there}' if there else 'none'}; the statement is {shown}"
+        ) from None
+
+
+def _names(raw: apsw.Connection, sql: str) -> tuple[str | None, ...]:
+    """The names of a statement's parameters, without what marks them; None: it has none."""
+    found: tuple[str | None, ...] = ()
+
+    def stop(cursor: apsw.Cursor, _sql: str, _bindings: Any) -> bool:
+        nonlocal found
+        found = cursor.bindings_names
+        return False
+
+    cursor = raw.cursor()
+    cursor.exec_trace = stop
+    try:
+        cursor.execute(sql, apsw._null_bindings)  # type: ignore[attr-defined]
+    except apsw.ExecTraceAbort:
+        pass
+    finally:
+        cursor.close(True)
+    return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _by_name(params: Mapping[Any, Any], sql: str) -> dict[str, Any]:

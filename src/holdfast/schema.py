@@ -79,14 +79,17 @@ class Column:
 
     @classmethod
     def text(cls, name: str) -> Column:
+        """A column whose values the view casts to TEXT."""
         return cls(name, "TEXT")
 
     @classmethod
     def integer(cls, name: str) -> Column:
+        """A column whose values the view casts to INTEGER."""
         return cls(name, "INTEGER")
 
     @classmethod
     def real(cls, name: str) -> Column:
+        """A column whose values the view casts to REAL."""
         return cls(name, "REAL")
 
     def read(self, data: str) -> str:
@@ -285,6 +288,8 @@ class Schema:
     """
 
     def __init__(self, tables: Iterable[Table]) -> None:
+        if isinstance(tables, Table):
+            raise TypeError("a schema is made of a list of tables; write Schema([Table(…)])")
         self.tables = tuple(tables)
         taken: set[tuple[str, str]] = set()
         for table in self.tables:

@@ -79,6 +79,14 @@ class World:
                     asyncio.get_running_loop().call_soon(other.heard, what)
 
         handles = SimulatedHandles(self) if exclusive else None
-        leases = Leases("db", self.locks, post, on_level, handles, lambda: len(self.tabs) > 1)
+        leases = Leases(
+            "db",
+            self.locks,
+            post,
+            on_level,
+            handles,
+            lambda: len(self.tabs) > 1,
+            title="notes.db",
+        )
         self.tabs.append(leases)
         return leases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -752,6 +753,34 @@ async def test_two_connections_of_one_file(path: str, tmp_path: Path) -> None:
                 b._storage.busy_timeout = 0.05
                 with pytest.raises(DatabaseBusyError, match="busy"):
                     await b.execute("INSERT INTO t VALUES(3)")
+
+
+@pytest.mark.here
+async def test_a_busy_database_says_who_may_keep_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with holdfast.open(path) as a, holdfast.open(path) as b:
+        await a.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+        async with a.write_transaction():
+            asks = asyncio.Event()
+            begin_write = b._storage.begin_write
+
+            async def begin(*args: Any, **options: Any) -> None:
+                asks.set()
+                await begin_write(*args, **options)
+
+            monkeypatch.setattr(b._storage, "begin_write", begin)
+            first = asyncio.ensure_future(b.execute("INSERT INTO t VALUES(1)"))
+            await asks.wait()
+            b._storage.busy_timeout = 0.05
+            with pytest.raises(
+                DatabaseBusyError,
+                match=r"^other tasks of this process, or another process that these wait for, "
+                rf"kept '{re.escape(path)}' busy for longer than 0\.05 s; try again",
+            ):
+                await b.execute("INSERT INTO t VALUES(2)")
+        await first
+        assert await a.fetch_value("SELECT id FROM t") == 1
 
 
 async def test_opening_without_a_schema_leaves_the_views_of_others(path: str) -> None:

@@ -497,6 +497,20 @@ async def test_wrong_arguments_are_refused() -> None:
     assert os.listdir() == []
 
 
+async def test_inside_of_its_own_transaction_it_is_refused_at_once() -> None:
+    async with holdfast.open("a.db") as db:
+        async with db.write_transaction():
+            for name in ("a.db", os.path.abspath("a.db")):
+                with pytest.raises(NestedTransactionError, match="delete_database"):
+                    await holdfast.delete_database(name, wait=PATIENCE)
+                with pytest.raises(NestedTransactionError, match="import_database"):
+                    await holdfast.import_database(name, image(rows=1), "file", wait=PATIENCE)
+            # Of another database it knows nothing.
+            assert not await holdfast.delete_database("b.db")
+        with pytest.raises(DatabaseBusyError):
+            await holdfast.delete_database("a.db")
+
+
 # -- open elsewhere --------------------------------------------------------------------------------
 
 HOLDER = """

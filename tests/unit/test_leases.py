@@ -293,8 +293,18 @@ async def test_what_is_wanted_is_given_when_the_transaction_ends(world: World) -
 async def test_inside_a_transaction_nothing_is_handed_over(world: World) -> None:
     a, b = world.tab(), world.tab()
     await a.write(Bound(1))
-    with pytest.raises(DatabaseBusyError, match="write lease"):
+    with pytest.raises(DatabaseBusyError, match=r"^other tabs kept 'notes\.db' busy for longer"):
         await b.write(Bound(IDLE * 2))
+    # Who queues behind another task of the same tab is told whom that one waits for.
+    asked = asyncio.ensure_future(b.write(Bound(IDLE * 4)))
+    await asyncio.sleep(0)
+    with pytest.raises(
+        DatabaseBusyError,
+        match=r"^other tasks of this tab, or another tab that these wait for, kept 'notes\.db' ",
+    ):
+        await b.write(Bound(IDLE))
+    with pytest.raises(DatabaseBusyError, match=r"^other tabs kept 'notes\.db' busy"):
+        await asked
     assert a.level == Level.WRITE
     # What was withdrawn is not granted to nobody later.
     a.leave_write()

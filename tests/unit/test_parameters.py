@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import apsw
 import pytest
 
 import holdfast
@@ -151,7 +152,7 @@ async def test_what_is_missing_is_asked_for() -> None:
         row = await db.fetch_one("SELECT :a, ':c', @b, $d", Default(a=1))
         assert row is not None
         assert tuple(row) == (1, ":c", "no b", "no d")
-        with pytest.raises(KeyError, match="b"):
+        with pytest.raises(ValueError, match="no value for the parameter 'b'"):
             await db.fetch_one("SELECT :a, :b", {"a": 1})
 
 
@@ -177,3 +178,97 @@ async def test_what_is_no_value(value: Any) -> None:
             await db.fetch_all("SELECT :it", {"it": value})
         with pytest.raises(TypeError, match="name of a parameter"):
             await db.fetch_all("SELECT ?", {1: 1})
+
+
+# What does not fit its statement, and the error that says so.
+MISTAKES: dict[str, tuple[str, Any, type[Exception], str]] = {
+    "another name": (
+        "SELECT :a",
+        {"b": 2},
+        ValueError,
+        "{} has no value for the parameter 'a'; it has values for 'b'; ",
+    ),
+    "nothing": (
+        "SELECT @a, $b",
+        {},
+        ValueError,
+        "{} has no value for the parameters 'a', 'b'; it ",
+    ),
+    "number as name": ("SELECT ?1", {"a": 2}, ValueError, "{} has no value for the parameter '1'"),
+    "names for none": (
+        "SELECT :a, ?",
+        {"a": 2},
+        ValueError,
+        "{} gives values by name, and parameter 2 of the statement has no name",
+    ),
+    "too many": (
+        "SELECT ?",
+        (1, 2),
+        apsw.BindingsError,
+        "the statement has 1 parameter and {} has 2 values; ",
+    ),
+    "too few": (
+        "SELECT :a, ?",
+        [1],
+        apsw.BindingsError,
+        "the statement has 2 parameters and {} has 1 value; ",
+    ),
+    "large": (
+        "SELECT ?, ?",
+        [1, 2**70],
+        OverflowError,
+        f"parameter 2 is {2**70}; SQLite's integers have 64 bits; ",
+    ),
+    "large by name": (
+        "SELECT :a",
+        {"a": -(2**63) - 1},
+        OverflowError,
+        f"parameter 'a' is {-(2**63) - 1}; SQLite's integers have 64 bits; ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+async def test_what_does_not_fit_its_statement(name: str) -> None:
+    sql, params, kind, said = MISTAKES[name]
+    insert = sql.replace("SELECT", "INSERT INTO t SELECT")
+    good = (1,) * insert.count(",") + (1,)
+    async with holdfast.open("a", storage="memory") as db:
+        await db.execute(f"CREATE TABLE t({', '.join('xy'[: len(good)])})")
+
+        async def refused(call: Any, sql: str, params: Any, given: str = "params") -> None:
+            with pytest.raises(kind) as caught:
+                await call(sql, params)
+            assert type(caught.value) is kind
+            assert str(caught.value).startswith(said.format(given))
+            assert str(caught.value).endswith(f"the statement is {sql!r}")
+
+        async def refused_by(on: Any) -> None:
+            await refused(on.execute, insert, params)
+            await refused(on.execute_many, insert, [good, params], "params number 2")
+            for fetch in (on.execute, on.fetch_all, on.fetch_one, on.fetch_value):
+                await refused(fetch, sql, params)
+
+        await refused_by(db)
+        async with db.write_transaction() as tx:
+            await refused_by(tx)
+            await tx.execute("DELETE FROM t")
+        async with db.read_transaction() as tx:
+            await refused(tx.fetch_all, sql, params)
+        assert await db.fetch_all("SELECT * FROM t") == []
+
+
+@pytest.mark.here
+async def test_an_error_of_a_function_of_the_application_is_its_own() -> None:
+    def fails(error: Exception) -> Any:
+        raise error
+
+    errors: list[Exception] = [KeyError("a"), OverflowError("too much")]
+    async with holdfast.open("a", storage="memory") as db, db.write_transaction() as tx:
+        tx.connection.create_scalar_function("fails", lambda at: fails(errors[at]))
+        for at, error in enumerate(errors):
+            for sql, params in (("SELECT fails(?)", (at,)), ("SELECT fails(:at)", {"at": at})):
+                for call in (tx.execute, tx.fetch_all):
+                    with pytest.raises(type(error)) as caught:
+                        await call(sql, params)
+                    assert caught.value is error

@@ -72,6 +72,7 @@ async def applied(*tables: Table) -> Plain:
         ),
         (lambda: Schema([Table("a", []), Table("A", [])]), ValueError, "'A'"),
         (lambda: Schema([Table("a", []), Table("b", [], view_name="a")]), ValueError, "'a'"),
+        (lambda: Schema(Table("a", [])), TypeError, r"write Schema\(\[Table"),  # type: ignore[arg-type]
         (lambda: Schema(["a"]), TypeError, "Tables"),  # type: ignore[list-item]
     ],
 )

@@ -60,6 +60,8 @@ class Storage(ABC):
     shares_temporary: ClassVar[bool] = False
     # What its locks take to be given, though nobody else has them: no bound is shorter, in seconds.
     shortest_wait: ClassVar[float] = 0.0
+    # Who keeps the main connection from a task that waits for it, as an error says it.
+    occupants: ClassVar[str] = "other tasks of this tab, or another tab that these wait for,"
     # Hold ids of this database start with it.
     hold_prefix: str = ""
 
@@ -68,7 +70,7 @@ class Storage(ABC):
         self.synchronous = synchronous
         self.busy_timeout = BUSY_TIMEOUT
         # The main connection belongs to one write transaction at a time.
-        self.turn = BoundedLock(f"another transaction of this connection kept {name!r}")
+        self.turn = BoundedLock(f"{self.occupants} kept {name!r} busy")
         # Set by the database: (real table names or None for unknown, whether the schema changed).
         self.on_announcement: Callable[[frozenset[str] | None, bool], None] = lambda *_: None
         # Set by the database: a tab or process that had this database open is gone.

@@ -63,6 +63,7 @@ class FileStorage(Storage):
 
     kind = "file"
     persists_triggers = True
+    occupants = "other tasks of this process, or another process that these wait for,"
 
     def __init__(self, name: str, synchronous: str) -> None:
         super().__init__(name, synchronous)

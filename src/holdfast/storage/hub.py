@@ -95,7 +95,7 @@ class Hub:
         self.storages: list[IndexedDBStorage] = []
         self.opening = BoundedLock(f"another opening of {name!r} went on")
         self.is_open = False
-        self.turn = BoundedLock(f"other tabs kept {name!r} busy")
+        self.turn = BoundedLock(f"other tabs, or other tasks of this one, kept {name!r} busy")
         # Why it cannot be written any more.
         self.failure = ""
         self.blocks: Blocks

@@ -97,6 +97,7 @@ class Leases:
     handles: in a browser whose handles are exclusive; None where tabs can share them.
     others(): whether other tabs have the database open.
     soon(function): calls it when nothing of this tab runs, the loop's call_soon if not given.
+    title: what errors call the database.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class Leases:
         handles: Handles | None = None,
         others: Callable[[], bool] = lambda: True,
         soon: Callable[[Callable[[], None]], object] | None = None,
+        *,
+        title: str,
     ) -> None:
         self._handles = handles
         self._name = database
         self._post = post
-        self._requests = Requests(database, locks, lambda what: post(f"want {what}"))
+        self._requests = Requests(database, locks, lambda what: post(f"want {what}"), title=title)
         self._on_level = on_level
         self._others = others
         self._soon = soon or asyncio.get_running_loop().call_soon
@@ -128,7 +131,7 @@ class Leases:
         self._in_turn = False
         self._transactions = 0  # of the write lease that is held
         self._others_write = False  # or want to, since this tab last asked for it
-        kept = f"other transactions of this tab kept {database!r}"
+        kept = f"other tasks of this tab, or another tab that these wait for, kept {title!r} busy"
         self._write_turn = BoundedLock(kept)
         self._read_turn = BoundedLock(kept)
         self._wish = Wish()

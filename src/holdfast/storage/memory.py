@@ -25,6 +25,7 @@ class MemoryStorage(Storage):
     kind = "memory"
     persists_triggers = False
     has_readers = False
+    occupants = "other tasks"
 
     _main: apsw.Connection | None = None
 

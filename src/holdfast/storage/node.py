@@ -225,6 +225,7 @@ class Node:
                 None if self.files.shared else self.files,
                 lambda: bool(self._peers),
                 self.turns.soon,
+                title=self.name,
             )
             undo.callback(self.leases.close)
             self.presence = Presence(self.name, self.files, self.leases)

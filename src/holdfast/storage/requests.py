@@ -49,10 +49,14 @@ class Requests:
     """What one tab asks for, of the locks `<name>:<what>`.
 
     post(what): says to the other tabs what is wanted.
+    title: what errors call the database.
     """
 
-    def __init__(self, name: str, locks: LockManager, post: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, locks: LockManager, post: Callable[[str], None], *, title: str
+    ) -> None:
         self._name = name
+        self._title = title
         self._locks = locks
         self._post = post
         self._waiting: list[_Waiting] = []
@@ -89,8 +93,8 @@ class Requests:
         request.release()
         self.check_open()
         raise DatabaseBusyError(
-            f"other tabs kept the {what} lease of {self._name!r} for longer than {bound}; "
-            "try again, or look for a transaction that is left open"
+            f"other tabs kept {self._title!r} busy for longer than {bound}; "
+            "try again, or look for a transaction that is left open there"
         )
 
     async def ask_if_free(self, what: str) -> LockRequest | None:
@@ -139,7 +143,9 @@ class Requests:
     def check_open(self) -> None:
         """DatabaseClosedError: `close` was called."""
         if self._closed:
-            raise DatabaseClosedError(f"{self._name!r} was closed while this waited for its lease")
+            raise DatabaseClosedError(
+                f"{self._title!r} was closed while this waited for other tabs"
+            )
 
     def close(self) -> None:
         """Whoever waits gets DatabaseClosedError."""

@@ -214,8 +214,9 @@ def check(name: str, raw: apsw.Connection, ignore_check_constraints: bool = Fals
         if all(each.startswith("CHECK constraint failed") for each in found):
             raise NotADatabaseError(
                 f"rows in the data for {name!r} violate constraints of their tables, nothing was "
-                "changed: " + "; ".join(found) + ". Repair them, or accept them with "
-                "ignore_check_constraints (in JavaScript ignoreCheckConstraints)"
+                "changed: "
+                + "; ".join(found)
+                + ". Repair them, or accept them with ignore_check_constraints"
             )
         if found != ["ok"]:
             raise NotADatabaseError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,15 @@ def check_options(
 
 
 def check_callable(value: object, what: str, optional: bool = True) -> None:
-    """TypeError: it cannot be called."""
+    """TypeError: it cannot be called, or a call would run nothing of it."""
     if not (callable(value) or (optional and value is None)):
         raise TypeError(f"{what} must be an async callable, not {value!r}")
+    for function in (value, type(value).__call__) if callable(value) else ():
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{what} has a yield, so calling it makes a generator and runs nothing of it: "
+                f"{value!r}; leave the yield out"
+            )
 
 
 def check_destination(name: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from itertools import pairwise
@@ -484,6 +485,24 @@ async def test_a_transaction_by_mistake_is_an_error(db: Database, recorder: Reco
     assert [type(error) for error in recorder.errors] == [NestedTransactionError] * len(mistakes)
     assert all("ctx.transaction" in str(error) for error in recorder.errors)
     assert len(inside(db).triggers._live) == 1
+
+
+async def test_a_handler_that_yields_is_refused(db: Database, recorder: Recorder) -> None:
+    async def yields(_: Any) -> Any:
+        yield
+
+    class Yields:
+        async def __call__(self, _: Any) -> Any:
+            yield
+
+    for callback in (yields, Yields(), Yields().__call__, functools.partial(yields)):
+        with pytest.raises(TypeError, match="on_change has a yield"):
+            await db.triggers.track_table_diff("lists", callback)
+        with pytest.raises(TypeError, match="on_error has a yield"):
+            await db.triggers.track_table_diff("lists", recorder, on_error=callback)
+        with pytest.raises(TypeError, match="before_create has a yield"):
+            await db.triggers.track_table_diff("lists", recorder, before_create=callback)
+    assert await db.triggers.tracked() == []
 
 
 @pytest.mark.here
