@@ -306,6 +306,23 @@ async def test_an_import_replaces_all(mode: str, page_size: int, old: int | None
         assert await db.fetch_value("SELECT count(*) FROM t") == 40
 
 
+@pytest.mark.parametrize("new", ["UTF-8", "UTF-16le", "UTF-16be"])
+@pytest.mark.parametrize("old", ["UTF-8", "UTF-16le", "UTF-16be"])
+async def test_an_import_replaces_a_database_of_any_text_encoding(old: str, new: str) -> None:
+    for encoding, text in ((old, "old"), (new, "é😀")):
+        data = image(
+            f"PRAGMA encoding = '{encoding}'",
+            "CREATE TABLE t(v)",
+            f"INSERT INTO t VALUES('{text}')",
+        )
+        await holdfast.import_database("a.db", data)
+        assert os.listdir() == ["a.db"]
+        async with holdfast.open("a.db") as db:
+            assert await db.fetch_value("PRAGMA encoding") == encoding
+            assert await db.fetch_value("SELECT v FROM t") == text
+            assert await db.fetch_value("PRAGMA integrity_check") == "ok"
+
+
 def damaged() -> Iterator[tuple[str, bytes]]:
     data = image(rows=200)
     page = bytearray(data)

@@ -62,10 +62,12 @@ def found_in(library: Library, content: dict[str, bytearray]) -> list[tuple[obje
         tab.forget()
 
 
-@pytest.mark.parametrize("page_size", [4096, 1024])
+@pytest.mark.parametrize(
+    ("page_size", "encoding"), [(4096, "UTF-8"), (1024, "UTF-8"), (4096, "UTF-16le")]
+)
 @pytest.mark.parametrize("old", [True, False])
 async def test_cut_short_anywhere_it_is_the_old_or_the_new(
-    library: Library, old: bool, page_size: int
+    library: Library, old: bool, page_size: int, encoding: str
 ) -> None:
     files = Recorded()
     tab = Tab(library, files)
@@ -79,7 +81,7 @@ async def test_cut_short_anywhere_it_is_the_old_or_the_new(
         assert files.content["x.db-wal"]
     before: list[tuple[object, ...]] = [("old", 25)] if old else []
     source = apsw.Connection(":memory:")
-    source.execute(f"PRAGMA page_size = {page_size}")
+    source.execute(f"PRAGMA page_size = {page_size}; PRAGMA encoding = '{encoding}'")
     fill(source, "new", 40)
 
     files.states.clear()

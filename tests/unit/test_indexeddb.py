@@ -548,13 +548,17 @@ async def test_names(origin: Origin, name: str) -> None:
 # -- files ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("page_size", "encoding"),
+    [(512, "UTF-8"), (4096, "UTF-8"), (65536, "UTF-8"), (4096, "UTF-16le")],
+)
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-@pytest.mark.parametrize("page_size", [512, 4096, 65536])
 async def test_a_database_in_and_out(
-    origin: Origin, tmp_path: Any, mode: str, page_size: int
+    origin: Origin, tmp_path: Any, mode: str, page_size: int, encoding: str
 ) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as plain:
         plain.execute(f"PRAGMA page_size = {page_size}")
+        plain.execute(f"PRAGMA encoding = '{encoding}'")
         plain.execute(f"PRAGMA journal_mode = {mode}")
         plain.execute("CREATE TABLE t(v)")
         plain.executemany("INSERT INTO t VALUES(?)", [(f"{i}" * 100,) for i in range(500)])

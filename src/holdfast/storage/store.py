@@ -167,8 +167,12 @@ def check_no_wal(raw: apsw.Connection) -> None:
 
 
 def release(raw: apsw.Connection) -> None:
-    """The end of `prepare`: SQLite removes the journal while it still has its lock."""
-    raw.execute("PRAGMA locking_mode = NORMAL; SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    """The end of `prepare`: SQLite removes the journal while it still has its lock.
+
+    A transaction that reads no schema does it: a connection keeps the text encoding of the first
+    schema that it read, and refuses the schema of a copy in another one.
+    """
+    raw.execute("PRAGMA locking_mode = NORMAL; BEGIN EXCLUSIVE; ROLLBACK").fetchall()
 
 
 async def copy(source: apsw.Connection, to: apsw.Connection) -> AsyncIterator[tuple[int, int]]:
