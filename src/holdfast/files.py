@@ -12,7 +12,16 @@ from .errors import NestedTransactionError
 from .exporting import OnProgress, Report, check_progress
 from .remote.engine import elsewhere
 from .storage import choose_kind, choose_store
-from .storage.store import HEADER, STEP, Scratch, check, check_header, copy, unsound
+from .storage.store import (
+    HEADER,
+    STEP,
+    Scratch,
+    check,
+    check_header,
+    check_whole,
+    copy,
+    unsound,
+)
 from .transactions import write_transactions
 from .triggers.strip import strip
 
@@ -177,6 +186,7 @@ async def _receive(
         done += len(chunk)
         await progress(done // 2, total)
     check_header(name, header)
+    check_whole(name, scratch, total)
 
 
 def _chunks(data: Any) -> tuple[AsyncIterator[bytes | memoryview], int | None]:

@@ -382,6 +382,44 @@ async def test_what_is_no_sound_database_changes_nothing(kind: str) -> None:
     assert set(os.listdir()) == {"a.db"}
 
 
+def uncounted(data: bytes) -> bytes:
+    """As a SQLite before 3.7.0 leaves it: the number of pages in the header is not valid."""
+    return data[:92] + bytes(4) + data[96:]
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+async def test_data_that_ends_early_changes_nothing(page_size: int) -> None:
+    """The last page is full of a BLOB, in which SQLite would not miss the end."""
+    name = "made.db"
+    with contextlib.closing(apsw.Connection(name)) as made:
+        made.execute(f"PRAGMA page_size = {page_size}; CREATE TABLE t(v)")
+        made.execute("INSERT INTO t VALUES(?)", (b"\xab" * page_size * 20,))
+    data = Path(name).read_bytes()
+    Path(name).unlink()
+    await holdfast.import_database("a.db", uncounted(data))
+    before = Path("a.db").read_bytes()
+    for whole in (data, uncounted(data)):
+        for missing in (1, 100, page_size - 1, page_size, 2 * page_size, 3 * page_size + 7):
+            with pytest.raises(NotADatabaseError, match=r"'a\.db'.*nothing was changed"):
+                await holdfast.import_database("a.db", whole[:-missing])
+            assert Path("a.db").read_bytes() == before
+    await holdfast.import_database("a.db", data)
+    assert os.listdir() == ["a.db"]
+
+
+async def test_a_file_that_gives_less_than_it_has_changes_nothing() -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(size) if self.tell() < 2**20 else b""
+
+    data = image(rows=1000)
+    # What arrives is a database by itself.
+    data = image("CREATE TABLE small(v)").ljust(2**20, b"\0") + data
+    with pytest.raises(NotADatabaseError, match=rf"after {2**20} of {len(data)} bytes"):
+        await holdfast.import_database("a.db", Failing(data))
+    assert os.listdir() == []
+
+
 async def test_a_database_that_needs_what_is_not_here_is_refused() -> None:
     made = apsw.Connection("made.db")
     made.create_collation("shouting", lambda a, b: (a > b) - (a < b))

@@ -595,6 +595,9 @@ async def test_an_import_is_there_whole_or_not_at_all(origin: Origin, a: Databas
     origin.full = False
     with pytest.raises(NotADatabaseError):
         await holdfast.import_database("a.db", data[:-5000], storage="indexeddb")
+    with pytest.raises(NotADatabaseError, match="whole"):
+        await holdfast.import_database("a.db", data[:-1000], storage="indexeddb")
+    assert origin.image("a.db") == before
     with held_up(origin):
         importing = asyncio.ensure_future(
             holdfast.import_database("a.db", data, storage="indexeddb")

@@ -201,6 +201,33 @@ def check_header(name: str, header: bytes) -> None:
         )
 
 
+def check_whole(name: str, scratch: Scratch, total: int | None) -> None:
+    """NotADatabaseError: the end of a database is missing; SQLite would read it as zeros.
+
+    total: how much data there should be, where that is known.
+    """
+    size = scratch.size()
+    if total is not None and size < total:
+        raise NotADatabaseError(
+            f"the data for {name!r} ended after {size} of {total} bytes; nothing was changed. Read "
+            "it again from its beginning"
+        )
+    # sqlite.org/fileformat2.html, section 1.3: the page size is at 16, the number of pages at 28;
+    # the latter is valid if the change counter at 24 equals the number at 92.
+    header = scratch.read(0, 100)
+    page_size = int.from_bytes(header[16:18], "big")
+    page_size = 65536 if page_size == 1 else page_size
+    counted = len(header) == 100 and header[24:28] == header[92:96]
+    least = int.from_bytes(header[28:32], "big") * page_size if counted else 0
+    if page_size and (size % page_size or size < least):
+        raise NotADatabaseError(
+            f"the data for {name!r} is not a whole SQLite database: it has {size} bytes, and its "
+            f"header says pages of {page_size} bytes"
+            + (f", {least} bytes in all" if least else "")
+            + "; nothing was changed. Get a complete copy"
+        )
+
+
 def check(name: str, raw: apsw.Connection, ignore_check_constraints: bool = False) -> None:
     """Read all of a database; leaves it with a rollback journal. NotADatabaseError: it is unsound.
 
