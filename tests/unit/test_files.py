@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import random
@@ -30,6 +31,7 @@ from holdfast import (
     Table,
 )
 from holdfast.storage import file
+from holdfast.storage.file_store import FileStore
 
 pytestmark = pytest.mark.everywhere
 
@@ -703,6 +705,45 @@ async def test_a_cancelled_import_changes_nothing(folder: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             await holdfast.import_database("n.db", data, on_progress=fail)
         assert set(os.listdir()) == {"a.db", "b.db"}
+
+
+@pytest.mark.here
+async def test_cancelled_work_has_ended_and_leaves_no_error_behind() -> None:
+    loop = asyncio.get_running_loop()
+    logged: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: logged.append(context))
+    running = asyncio.Event()
+    ended: list[str] = []
+
+    def told() -> bool:
+        loop.call_soon_threadsafe(running.set)
+        return False
+
+    with contextlib.closing(apsw.Connection(":memory:")) as raw:
+        raw.set_progress_handler(told, 1000)
+
+        def count() -> None:
+            try:
+                raw.execute(
+                    "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+                ).fetchall()
+            except apsw.InterruptError:
+                ended.append("interrupted")
+                raise
+
+        task = asyncio.create_task(FileStore("a.db").work(raw, count))
+        await running.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        # A second time while it waits for the first to take effect.
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["interrupted"]
+    del task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert logged == []
 
 
 # -- delete, list ---------------------------------------------------------------------------------

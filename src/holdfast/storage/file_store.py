@@ -296,9 +296,14 @@ class FileStore(Store):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # It uses the connection, so it ends before anything else.
+            # It uses the connection, so it ends before anything else, cancelled again or not.
             connection.interrupt()
-            await asyncio.wait([task])
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+            # That it was interrupted is known; asyncio logs what nobody asks for.
+            if not task.cancelled():
+                task.exception()
             raise
 
     @contextmanager
