@@ -215,6 +215,55 @@ async def test_a_wal_of_somebody_else_is_noticed() -> None:
             await holdfast.open("a.db")
 
 
+def unlink(path: str) -> None:
+    os.unlink(path)
+
+
+def replace(path: str) -> None:
+    Path("new").write_bytes(Path(path).read_bytes())
+    os.replace("new", path)
+
+
+def rename(path: str) -> None:
+    os.rename(path, "away")
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("take", [unlink, replace, rename])
+@pytest.mark.parametrize(
+    "when", ["at once", "when the folder was at rest", "inside of it", "at its commit"]
+)
+async def test_nothing_is_acknowledged_in_a_file_that_is_not_the_databases(
+    suffix: str, take: Callable[[str], None], when: str
+) -> None:
+    """What opens the database next has another file, another WAL, or another wal-index."""
+    async with opened() as db:
+
+        def go() -> bool:
+            take("a.db" + suffix)
+            return False
+
+        if when == "when the folder was at rest":
+            storage = db._storage
+            assert isinstance(storage, FileStorage)
+            while storage._guard._settled is None:
+                await asyncio.sleep(0.01)
+                assert await values(db) == [0]
+        if when.startswith(("at once", "when")):
+            go()
+        with pytest.raises(StorageUnavailableError, match=r"removed or replaced.*open it again"):
+            async with db.write_transaction() as tx:
+                await tx.execute("INSERT INTO t VALUES(1)")
+                if when == "inside of it":
+                    go()
+                elif when == "at its commit":
+                    tx.connection.set_commit_hook(go)
+        db._main.raw.set_commit_hook(None)
+        for call in (db.execute("INSERT INTO t VALUES(2)"), db.fetch_all("SELECT x FROM t")):
+            with pytest.raises(StorageUnavailableError, match="removed or replaced"):
+                await call
+
+
 # -- writers --------------------------------------------------------------------------------------
 
 

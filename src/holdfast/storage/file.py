@@ -91,7 +91,7 @@ class FileStorage(Storage):
         def attempt() -> Connection:
             guard = FileGuard.enter(self.path)
             try:
-                guard.check_wal(anew=True)
+                guard.check_files(anew=True)
                 if has_foreign_wal(self.path):
                     raise NotADatabaseError(
                         f"the WAL beside {self.name!r} was written for another database: replaying "
@@ -153,7 +153,7 @@ class FileStorage(Storage):
 
     async def connect_reader(self, bound: Bound) -> Connection:
         def attempt() -> Connection:
-            self._guard.check_wal()
+            self._guard.check_files()
             return self._connect(apsw.SQLITE_OPEN_READWRITE)
 
         connection: Connection = await retry_while_busy(f"reading {self.name!r}", bound, attempt)
@@ -195,13 +195,13 @@ class FileStorage(Storage):
     # -- access ----------------------------------------------------------------------------------
 
     def begin_read_now(self, connection: Connection) -> bool:
-        self._guard.check_wal()
+        self._guard.check_files()
         return True
 
     async def begin_read(
         self, connection: Connection, bound: Bound, *, inside: bool = False
     ) -> None:
-        self._guard.check_wal()
+        self._guard.check_files()
 
     def pin(self) -> Callable[[], None]:
         return self._guard.pin()
@@ -234,7 +234,7 @@ class FileStorage(Storage):
 
     def _checkpoint(self, connection: Connection) -> None:
         """Copy the WAL into the file, so that the next transaction begins it anew in place."""
-        self._guard.check_wal(anew=True)
+        self._guard.check_files(anew=True)
         try:
             connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
         except (apsw.FullError, apsw.BusyError) as error:
@@ -258,7 +258,7 @@ class FileStorage(Storage):
         self._guard.commit(connection.raw, self._begun)
 
     async def settle(self, connection: Connection) -> None:
-        self._guard.check_wal(anew=True)
+        self._guard.check_files(anew=True)
 
     def end_write(self, connection: Connection) -> None:
         self._guard.end_write()

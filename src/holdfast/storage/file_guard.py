@@ -17,7 +17,7 @@ commit it is looked for; one that was dropped is replaced, if nobody has written
 
 A descriptor here is closed when nothing of holdfast in this process has the file open, and not
 before: closing it would do what this prevents. Without such locks (other systems, file systems
-that have none) what remains is to notice that the WAL was removed or replaced.
+that have none) what remains is to notice that one of the three files was removed or replaced.
 
 Offsets: sqlite.org/walformat.html, section 2.3, and "os.h" in SQLite's sources.
 """
@@ -63,8 +63,14 @@ class Begun(NamedTuple):
     """Of anybody, until then."""
 
 
-# For so long, in seconds, a look at the WAL counts.
+# What a database consists of, by the ends of the names.
+_FILES = (("the file", ""), ("the WAL of", "-wal"), ("the wal-index of", "-shm"))
+
+# For so long, in seconds, a look at the files counts.
 _FRESH = 0.001
+
+# A folder's times tell of every change that came so long after the one before, in ns.
+_TICK = 100_000_000
 
 # The thread that opens or closes a file here is alone in that.
 _lock = threading.RLock()
@@ -87,9 +93,12 @@ class FileGuard:
         # The wal-index, while it is locked; mappings, which are closed with the descriptors.
         self._index: mmap.mmap | None = None
         self._mappings: list[mmap.mmap] = []
-        self._wal_path = path + "-wal"
-        self._wal: tuple[int, int] | None = None
-        # When it was last seen in its place.
+        # What the connections here have open: what it is, its path, its device and inode.
+        self._places: list[tuple[str, str, tuple[int, int]]] = []
+        # Their folder, and how it was when all of them were in it; None: they are looked at.
+        self._folder = os.path.dirname(path)
+        self._settled: tuple[int, ...] | None = None
+        # When all that was last seen in its place.
         self._seen = -_FRESH
         # Whose SQLite's lock is when it is ours, once that was told.
         self._own: int | None = None
@@ -166,8 +175,10 @@ class FileGuard:
             if not self._keepers:
                 # Its first read makes the files that a WAL needs.
                 raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-                self._wal = _identity(self._wal_path)
                 self._secure()
+                for what, suffix in _FILES:
+                    if (found := _identity(self.path + suffix)) is not None:
+                        self._places.append((what, self.path + suffix, found))
             self._keepers += 1
 
     def _secure(self) -> None:
@@ -216,22 +227,39 @@ class FileGuard:
                 raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             raw.close(True)
             if not self._keepers:
-                self._wal = None
+                self._places.clear()
             self.leave()
 
-    # -- the WAL ---------------------------------------------------------------------------------
+    # -- the files -------------------------------------------------------------------------------
 
-    def lost(self) -> bool:
-        """Whether the WAL of the connections here is not that of the database any more."""
-        if self._wal is None:
-            return False
+    def lost(self) -> str:
+        """Which file of the connections here is not the database's any more; "" if none is."""
         try:
-            stat = os.stat(self._wal_path)
-        except FileNotFoundError:
-            return True
-        return (stat.st_dev, stat.st_ino) != self._wal
+            stat = os.stat(self._folder)
+        except OSError:
+            self._settled = None
+            return self._lost()
+        # Each change of a name in a folder changes its times.
+        state = stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+        if state == self._settled:
+            return ""
+        what = self._lost()
+        # These are of a clock that ticks, in whole seconds on some file systems.
+        settled = state[3] % 1_000_000_000 and abs(time.time_ns() - state[3]) > _TICK
+        self._settled = state if settled and not what else None
+        return what
 
-    def check_wal(self, *, anew: bool = False) -> None:
+    def _lost(self) -> str:
+        for what, path, identity in self._places:
+            try:
+                stat = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return what
+            if (stat.st_dev, stat.st_ino) != identity:
+                return what
+        return ""
+
+    def check_files(self, *, anew: bool = False) -> None:
         """StorageUnavailableError: see `lost`.
 
         anew: look now, however fresh the last look is.
@@ -240,10 +268,10 @@ class FileGuard:
         if not anew and now - self._seen < _FRESH:
             return
         self._seen = now
-        if self.lost():
+        if what := self.lost():
             self._seen = -_FRESH
             raise StorageUnavailableError(
-                f"the WAL of {self.path!r} was removed or replaced by another program while it was "
+                f"{what} {self.path!r} was removed or replaced by another program while it was "
                 "open here, so nothing can be committed to it; close the database everywhere in "
                 "this process and open it again"
             )
@@ -255,7 +283,7 @@ class FileGuard:
 
         apsw.BusyError: somebody else is writing.
         """
-        self.check_wal(anew=True)
+        self.check_files(anew=True)
         with _lock:
             if not self._writers and self._database is not None:
                 try:
@@ -292,14 +320,14 @@ class FileGuard:
 
         begun: what `begin_write` gave. On an error it is still to be rolled back.
         """
-        self.check_wal()
+        self.check_files()
         mended = raw.in_transaction and self._mend(raw, begun)
         try:
             raw.execute("COMMIT")
         finally:
             if mended and self._shm is not None:
                 _set(self._shm, _NONE, _SHM_WRITE)
-        self.check_wal(anew=True)
+        self.check_files(anew=True)
 
     def _mend(self, raw: apsw.Connection, begun: Begun) -> bool:
         """See to it that SQLite's write lock is ours; whether it was dropped, and is replaced."""
