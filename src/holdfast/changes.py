@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .announcements import Announcement
+from .errors import DatabaseClosedError
 from .rows import Parameters, Row
 from .sqltext import fold
 
@@ -48,7 +49,7 @@ async def table_changes(
     with _listening(database, note):
         while await _until(ready, database):
             ready.clear()
-            while found:
+            while found and not database.closed:
                 announcement = found.popleft()
                 if announcement.failure is not None:
                     raise announcement.failure
@@ -140,9 +141,14 @@ async def watch_query(
 
 @contextlib.contextmanager
 def _listening(database: Database, note: Callable[[Announcement], None]) -> Generator[None]:
+    """Hear of every commit inside the block, which ends when the database is closed."""
     unsubscribe = database._announcements.subscribe(note)
     try:
         yield
+    except DatabaseClosedError:
+        # It was closed while the consumer was busy, or in the middle of a query.
+        if not database.closed:
+            raise
     finally:
         unsubscribe()
 

@@ -584,6 +584,46 @@ async def test_iterators_end_when_the_database_is_closed(db: Database) -> None:
             await asyncio.wait_for(task, PATIENCE)
 
 
+async def test_iterators_whose_consumer_is_busy_end_when_the_database_is_closed(
+    db: Database,
+) -> None:
+    changes, watching = db.changes(), db.watch("SELECT count(*) FROM t", throttle=0)
+    assert await next_of(watching) == [(0,)]
+    first = asyncio.ensure_future(next_of(changes))
+    await settle()
+    for value in range(3):
+        await db.execute("INSERT INTO t(v) VALUES(?)", (value,))
+    await first
+    # What waits for them now is more than one commit.
+    await settle()
+    await db.close()
+    for each in (changes, watching):
+        with pytest.raises(StopAsyncIteration):
+            await next_of(each)
+
+
+@pytest.mark.parametrize("kind", ["changes", "watch"])
+async def test_a_loop_over_an_iterator_may_close_its_database(db: Database, kind: str) -> None:
+    iterator: AsyncIterator[object] = (
+        db.changes() if kind == "changes" else db.watch("SELECT count(*) FROM t", throttle=0)
+    )
+    given = 0
+
+    async def consume() -> None:
+        nonlocal given
+        async for _ in iterator:
+            given += 1
+            await db.execute("INSERT INTO t(v) VALUES(1)")
+            await db.close()
+
+    consuming = asyncio.ensure_future(consume())
+    await settle()
+    if kind == "changes":
+        await db.execute("INSERT INTO t(v) VALUES(1)")
+    await asyncio.wait_for(consuming, PATIENCE)
+    assert given == 1
+
+
 # -- life -----------------------------------------------------------------------------------------
 
 
