@@ -2,10 +2,12 @@
 
     create   hold granted -> one transaction: before_create, destination, triggers, record
     dispose  one transaction: triggers, destination and record dropped -> hold released
-    sweep    one transaction: records read -> one query for all holds -> what is not held dropped
+    sweep    records read -> one query for all holds -> if any is not held, one transaction: what
+             is not held dropped, if it is still there
 
 A record that is visible was committed after its hold was granted, and a hold is released after the
-record's removal was committed. So at any moment, what is recorded and not held is an orphan.
+record's removal was committed. So at any moment, what is recorded and not held is an orphan, and
+stays one, for a hold's id is never used again.
 """
 
 from __future__ import annotations
@@ -278,15 +280,17 @@ class TriggerManager:
 
     async def sweep(self) -> list[TrackedTrigger]:
         """Drop what dead tabs left; gives what was reclaimed."""
-        if not self._strangers(await self._read_registry()):
+        # Read before the holds are asked for: what is recorded by then was held before.
+        strangers = self._strangers(await self._read_registry())
+        held = await self._holds.held() if strangers else frozenset()
+        orphans = {record.id for record in strangers if not self._is_held(record, held)}
+        if not orphans:
+            # A write transaction would wait for the writer.
             return []
         reclaimed = []
         async with self._database.write_transaction() as tx:
-            # Read before the holds are asked for: what is recorded by then was held before.
-            records = self._strangers(read_records(tx.run_sql(READ)))
-            held = await self._holds.held() if records else frozenset()
-            for record in records:
-                if self._is_held(record, held):
+            for record in read_records(tx.run_sql(READ)):
+                if record.id not in orphans:
                     continue
                 try:
                     async with tx.savepoint():
@@ -363,13 +367,10 @@ class TriggerManager:
             next_tx_id(tx)
         return self._destinations.stamp(tx, touched) or crud
 
-    async def sweep_if_needed(self) -> None:
-        """`sweep`, without a write transaction as long as everybody lives; errors are logged."""
+    async def sweep_quietly(self) -> None:
+        """`sweep`; errors are logged."""
         try:
-            strangers = self._strangers(await self._read_registry())
-            held = await self._holds.held() if strangers else frozenset()
-            if not all(self._is_held(record, held) for record in strangers):
-                await self.sweep()
+            await self.sweep()
         except DatabaseClosedError:
             logger.debug("closed while sweeping; the next open sweeps")
         except Exception:
@@ -382,7 +383,7 @@ async def _sweep_now_and_then(reference: weakref.ref[TriggerManager], interval: 
         manager = reference()
         if manager is None:
             return
-        await manager.sweep_if_needed()
+        await manager.sweep_quietly()
         del manager
 
 

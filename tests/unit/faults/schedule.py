@@ -290,4 +290,7 @@ def simulated_package(browser: Browser, checkpoint: int = 1000) -> Iterator[None
 
 
 async def _choose_opfs(storage: str, name: str, synchronous: str) -> OpfsStorage:
-    return OpfsStorage(name, synchronous)
+    chosen = OpfsStorage(name, synchronous)
+    # Each tab has a name of its own for the database that they share.
+    chosen.hold_prefix = "x.db#"
+    return chosen

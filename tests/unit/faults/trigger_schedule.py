@@ -54,7 +54,6 @@ from holdfast import (
     Transaction,
     transactions,
 )
-from holdfast.storage.opfs import OpfsStorage
 from holdfast.triggers import manager
 
 KINDS = ("tracked", "tracked", "bounded", "temporary", "diffs", "plain")
@@ -522,16 +521,8 @@ def trackable(ids: random.Random) -> Iterator[None]:
     with (
         mock.patch("uuid.uuid4", seeded),
         mock.patch.object(transactions, "_numbers", itertools.count(1)),
-        # Tabs of the simulation call one database by several names.
-        mock.patch("holdfast.opening.choose", _choose),
     ):
         yield
-
-
-async def _choose(storage: str, name: str, synchronous: str) -> OpfsStorage:
-    chosen = OpfsStorage(name, synchronous)
-    chosen.hold_prefix = "x.db#"
-    return chosen
 
 
 def _destination_in_the_making() -> str:

@@ -649,6 +649,18 @@ async def test_a_sweep_of_nothing_waits_for_nobody(a: Database, b: Database) -> 
         assert await a.triggers.sweep() == []
 
 
+async def test_opening_and_sweeping_beside_living_triggers_wait_for_no_writer(
+    a: Database, b: Database, connect: Open
+) -> None:
+    await b.triggers.create_diff_trigger("lists", "d")
+    async with a.write_transaction() as tx, asyncio.timeout(PATIENCE):
+        await tx.execute("INSERT INTO lists(id) VALUES('1')")
+        c = await connect()
+        for one in (b, c):
+            assert await one.triggers.sweep() == []
+        assert await c.fetch_value("SELECT count(*) FROM lists") == 0
+
+
 async def test_a_copy_of_a_database_is_not_held(tmp_path: Path) -> None:
     async with (
         holdfast.open(str(tmp_path / "a.db"), schema=SCHEMA) as original,
