@@ -295,7 +295,8 @@ class Database:
         """An async iterator of what is committed, by this connection or another.
 
         Gives a `TableChange` for each committed transaction of this connection that wrote to one
-        of `tables` (None: any); commits of others that were found together may come as one.
+        of `tables` (None: any); commits of others that were found together may come as one. A
+        commit of a program without holdfast names every table, for it does not say which it wrote.
         Begins to listen at the first `anext`; ends when the database is closed. Of who asks too
         rarely, changes that wait are gathered: their tables come as one.
         StorageUnavailableError: the database is gone, for the site's data was cleared.

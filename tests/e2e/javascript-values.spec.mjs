@@ -163,6 +163,14 @@ test("what is wrong with an argument is told in JavaScript's words, and nothing 
       // What cannot be sent: its call is forgotten.
       unsent: () => db.triggers.trackTableDiff({ ...handler, when: { INSERT: () => 1 } }),
       data: () => holdfast.importDatabase("x.db", "data"),
+      range: () => holdfast.open("x.db", { ...options, busyTimeout: -3 }),
+      noNumber: () => holdfast.deleteDatabase("x.db", { wait: NaN }),
+      backlog: () => db.triggers.trackTableDiff({ ...handler, maxBacklog: 0 }),
+      missing: () => db.fetchAll("SELECT :v", { w: 1 }),
+      noName1: () => db.fetchValue("SELECT ?1", { w: 1 }),
+      unnamed: () => db.execute(insert, { a: 1 }),
+      many: () => db.executeMany(insert, [["a"], ["b", 2]]),
+      transaction: () => db.transaction((tx) => tx.fetchOne("SELECT @v", {})),
     };
     const found = {};
     for (const [what, work] of Object.entries(wrong)) {
@@ -174,9 +182,9 @@ test("what is wrong with an argument is told in JavaScript's words, and nothing 
   const [errors, count, names] = found;
   expect([count, names]).toEqual([0, ["values.db"]]);
   const expected = {
-    number: /^TypeError: many must be an array or another iterable .* the number "5"$/,
+    number: /^TypeError: many must be an array or another iterable .* the number 5$/,
     text: /^TypeError: many must be an array .* the string "abc"$/,
-    inMany: /^TypeError: params must be an array \(for \?\) or an object .* the number "5"/,
+    inMany: /^TypeError: params must be an array or another iterable .* a Map .* the number 5;/,
     value: /^TypeError: params must be .* the string "a"; for one value write \[value\]$/,
     bytes: /^TypeError: params must be .* a Uint8Array/,
     set: /^TypeError: params is a Set/,
@@ -186,7 +194,7 @@ test("what is wrong with an argument is told in JavaScript's words, and nothing 
     call: /^TypeError: parameter 1 is a function/,
     symbol: /^TypeError: parameter 1 is the symbol Symbol\(s\)/,
     twice: /^TypeError: params has two values for the parameter a$/,
-    names: /^TypeError: the name of a parameter must be a string, not the number "1"$/,
+    names: /^TypeError: the name of a parameter must be a string, not the number 1$/,
     large: /^RangeError: parameter 1 is 9223372036854775808n; SQLite's integers have 64 bits$/,
     surrogate: /^TypeError: parameter 1 is a string with half of a surrogate pair/,
     sql: /^TypeError: sql must be a string, not a URL$/,
@@ -210,6 +218,15 @@ test("what is wrong with an argument is told in JavaScript's words, and nothing 
     noOptions: /^TypeError: source must be a string, not undefined$/,
     unsent: /^TypeError: an argument cannot be sent to the worker that has the database: /,
     data: /^TypeError: data must be a Uint8Array, .* the string "data"$/,
+    range: /^RangeError: busyTimeout must be 0 or more seconds, not -3$/,
+    noNumber: /^RangeError: wait must be 0 or more seconds, not NaN$/,
+    backlog: /^RangeError: maxBacklog must be 1 or more records, not 0$/,
+    missing:
+      /^ValueError: params has no value for the parameter 'v'; it has values for 'w'; the statement is 'SELECT :v'$/,
+    noName1: /^ValueError: params has no value for the parameter '1'; it has values for 'w'; /,
+    unnamed: /^ValueError: params gives values by name, and parameter 1 of the statement has no name; /,
+    many: /^BindingsError: the statement has 1 parameter and params number 2 has 2 values; /,
+    transaction: /^ValueError: params has no value for the parameter 'v'; it has none; /,
   };
   expect(Object.keys(errors)).toEqual(Object.keys(expected));
   for (const [what, pattern] of Object.entries(expected)) expect(errors[what], what).toMatch(pattern);

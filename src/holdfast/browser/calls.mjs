@@ -199,8 +199,8 @@ export class Calls {
     throw named(
       "NestedTransactionError",
       "inside of a write transaction only its own methods are called (in a handler, those of " +
-        "context.transaction): this would wait for its end. What does not belong to it is begun " +
-        "outside, queueMicrotask(() => …) does",
+        "context.transaction): this would wait for its end. To begin what does not belong to it, " +
+        "use queueMicrotask(() => …)",
     );
   }
 }

@@ -56,7 +56,7 @@ export interface Abortable {
   signal?: AbortSignal;
 }
 
-/** Where the worker comes from: said by who asks first, and shared by the whole page. */
+/** How the worker is started that the whole page shares: only the first call that needs it counts. */
 export interface WorkerOptions {
   /** The folder that Pyodide is served from, with its pyodide.mjs; left out: this module's own. */
   pyodide?: string | URL;
@@ -82,7 +82,12 @@ export interface StorageOptions extends WorkerOptions, Abortable {
   storage?: Storage;
 }
 
-/** A JSON-backed view; see Schema in the README. */
+/**
+ * A JSON-backed view: `id`, a string that the inserter supplies and that never changes, and typed
+ * columns over rows that are stored as JSON. Each write is queued in `ps_crud`, to be sent to a
+ * server of yours. A column stays in the view as long as the view does, for another version of your
+ * application may use it.
+ */
 export interface Table {
   /** What the application calls it. */
   name: string;
@@ -220,7 +225,10 @@ export interface Status {
   usage: number | null;
   /** What the site may use, in bytes. */
   quota: number | null;
-  /** The length of the write-ahead log, in pages. */
+  /**
+   * The length of the write-ahead log, in pages. A long reader makes it grow; its space is used
+   * again afterwards, and given back when the last tab closes the database.
+   */
   walFrames: number | null;
   /** How many have it open. */
   tabs: number | null;
@@ -349,7 +357,7 @@ export interface DiffContext {
 export interface TrackOptions extends TriggerOptions {
   /**
    * Runs in a write transaction; what it throws keeps the records for the next call. As in
-   * `transaction`, the database's own methods are a "NestedTransactionError" inside of it.
+   * `transaction`, calling the database's own methods inside of it is a "NestedTransactionError".
    */
   onChange: (context: DiffContext) => unknown;
   /** Hears of what onChange throws, once for each time; left out: the console does. */

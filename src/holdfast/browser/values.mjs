@@ -38,8 +38,8 @@ export function plainMany(many) {
 
 const noParams = (params) =>
   new TypeError(
-    `params must be an array (for ?) or an object (for :name), not ${kindOf(params)}; for one value ` +
-      "write [value]",
+    "params must be an array or another iterable (for ?), or an object or a Map (for :name), not " +
+      `${kindOf(params)}; for one value write [value]`,
   );
 
 /** The name as in the SQL, ":name", does as well. */

@@ -50,8 +50,16 @@ const WORDS = {
 // The last two: what stands in quotes is left as it is; an apostrophe is none.
 const words = Object.keys(WORDS).map((word) => word.replace(".", "\\."));
 const SAID = new RegExp(
-  `(?<![\\w.'"])(?:${words.join("|")})(?!\\w)|(?<!\\w)'(?:[^'\\\\]|\\\\.)*'|"(?:[^"\\\\]|\\\\.)*"`,
+  `(?<![\\w.'"])(?:(an?) )?(${words.join("|")})(?!\\w)|(?<!\\w)'(?:[^'\\\\]|\\\\.)*'|"(?:[^"\\\\]|\\\\.)*"`,
   "gs",
 );
 
-export const inJavaScript = (message) => message.replace(SAID, (found) => WORDS[found] ?? found);
+export const inJavaScript = (message) =>
+  message.replace(SAID, (found, article, word) => {
+    if (word === undefined) return found;
+    const said = WORDS[word];
+    return article ? `${articleOf(said)} ${said}` : said;
+  });
+
+// A Uint8Array, a URL.
+export const articleOf = (word) => (/^[aeio]/i.test(word) ? "an" : "a");

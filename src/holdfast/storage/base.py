@@ -37,11 +37,12 @@ class StorageStatus:
     persisted: bool | None = None
     """Whether the browser promised not to evict the site's data."""
     usage: int | None = None
-    """Bytes that the site (or the database's files) takes."""
+    """Bytes that the site (or the database's files) takes, the WAL among them; see wal_frames."""
     quota: int | None = None
     """Bytes that the site may take."""
     wal_frames: int | None = None
-    """Frames in the WAL, one page each."""
+    """Frames in the WAL, one page each. A long reader makes it grow; afterwards its space is used
+    again, and given back when the last tab or process closes the database."""
     tabs: int | None = None
     """Tabs (workers) that have the database open, this one included."""
 
