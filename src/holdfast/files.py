@@ -49,7 +49,9 @@ async def import_database(
     It is read and checked as a whole before anything is replaced: NotADatabaseError for what is
     no sound SQLite database, or needs an extension that is not here. Then it is replaced in one
     transaction: whatever dies, the old database or the new one is there, whole. DatabaseBusyError:
-    a tab, a process or this one has it open. QuotaExceededError: there must be space for the old
+    a tab, a process or this one has it open. On CPython a file that is no database, and was none,
+    is not replaced: NotADatabaseError; nor is a device or a folder: StorageUnavailableError.
+    QuotaExceededError: there must be space for the old
     one and twice the new one. Whatever is refused has changed nothing. NestedTransactionError:
     inside a write transaction of that database.
     """
@@ -107,6 +109,8 @@ async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0
 
     wait: how long to wait until nobody has it open, in seconds. DatabaseBusyError: somebody still
     has, and nothing was deleted. NestedTransactionError: inside a write transaction of it.
+    NotADatabaseError, StorageUnavailableError: what is there is a file of something else, a device
+    or a folder; it was left as it is.
     """
     _check_name(name)
     _check_wait(wait)

@@ -500,6 +500,56 @@ async def test_an_import_over_rubbish_replaces_it() -> None:
             assert await db.fetch_value("SELECT name FROM sqlite_master") == "n"
 
 
+@pytest.mark.parametrize("content", [b"my novel\n" * 1000, b"x", bytes(8192), b"SQLite"])
+async def test_a_file_of_something_else_is_left_alone(content: bytes) -> None:
+    Path("novel.txt").write_bytes(content)
+    # A text may be called like a journal.
+    Path("novel.txt-journal").write_bytes(b"Monday: nothing written")
+    os.symlink("novel.txt", "link.db")
+    data = image("CREATE TABLE n(x)")
+    for name in ("novel.txt", "link.db"):
+        for call in (
+            holdfast.delete_database(name),
+            holdfast.import_database(name, data),
+            # That is known before the data is read.
+            holdfast.import_database(name, iter(lambda: pytest.fail("it was read"), 0)),
+            holdfast.open(name)._open(),
+        ):
+            with pytest.raises(NotADatabaseError, match="left as it is"):
+                await call
+    assert Path("novel.txt").read_bytes() == content
+    assert set(os.listdir()) == {"novel.txt", "novel.txt-journal", "link.db"}
+
+
+async def test_what_was_a_database_can_be_replaced_and_deleted() -> None:
+    data = image(rows=100)
+    for content in (b"", data, data[:5000], data[:16] + b"\xff" * 8000):
+        Path("a.db").write_bytes(content)
+        await holdfast.import_database("a.db", data)
+        async with holdfast.open("a.db") as db:
+            assert await db.fetch_value("SELECT count(*) FROM t") == 100
+        Path("a.db").write_bytes(content)
+        assert await holdfast.delete_database("a.db") is True
+        assert os.listdir() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+async def test_what_is_no_file_is_left_alone() -> None:
+    os.mkfifo("pipe")
+    os.mkdir("folder")
+    before = os.stat("pipe").st_ino
+    for name in ("pipe", "folder"):
+        for call in (
+            holdfast.delete_database(name),
+            holdfast.import_database(name, image("CREATE TABLE n(x)")),
+            holdfast.open(name)._open(),
+        ):
+            with pytest.raises(StorageUnavailableError, match="not a file"):
+                await call
+    assert os.stat("pipe").st_ino == before
+    assert set(os.listdir()) == {"pipe", "folder"}
+
+
 @pytest.mark.here
 async def test_triggers_of_where_it_came_from_are_not_imported() -> None:
     async with await fill("a.db", "x") as db:

@@ -30,7 +30,7 @@ from ..session import RawConnection
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
 from .file_guard import Begun, FileGuard
-from .file_store import FileStore, database_path, has_foreign_wal, was_removed
+from .file_store import FileStore, check_database, database_path, has_foreign_wal, was_removed
 from .history import History, Step
 from .wal_index import count_commits
 
@@ -85,6 +85,7 @@ class FileStorage(Storage):
         self._channel: FileChannel | None = None
 
     async def open(self, bound: Bound) -> Connection:
+        check_database(self.name, self.path)
         await self.store().discard()
         self._check_links()
 

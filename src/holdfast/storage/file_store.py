@@ -15,6 +15,7 @@ import errno
 import glob
 import os
 import re
+import stat
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator
@@ -24,7 +25,7 @@ from typing import BinaryIO, TypeVar
 import apsw
 
 from ..bounds import Bound
-from ..errors import DatabaseBusyError, StorageUnavailableError
+from ..errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from .base import retry_while_busy
 from .file_guard import FileGuard
 from .store import (
@@ -35,6 +36,7 @@ from .store import (
     check_no_wal,
     configure,
     holds_database,
+    is_journal,
     leave_wal,
     no_space,
     prepare,
@@ -55,6 +57,37 @@ def database_path(name: str) -> str:
             f"{name!r} is the name of a file that SQLite keeps beside a database; choose another"
         )
     return path
+
+
+def check_database(name: str, path: str) -> None:
+    """Nothing, an empty file or a database is there, which may be damaged.
+
+    NotADatabaseError: a file of something else, which a wrong name would destroy. What SQLite
+    keeps beside a database tells, where that has lost its header.
+    StorageUnavailableError: a device, a pipe, a folder or a socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        # Not there, or not to be seen: SQLite tells.
+        return
+    if not stat.S_ISREG(mode):
+        raise StorageUnavailableError(
+            f"{name!r} is a folder, a device, a pipe or a socket, not a file; it was left as it "
+            "is. Give the name of a file"
+        )
+    opened = _open_here()
+    header = _begin(path, opened)
+    if not (
+        not header
+        or header[:16] == MAGIC
+        or os.path.exists(path + "-wal")
+        or is_journal(_begin(path + "-journal", opened))
+    ):
+        raise NotADatabaseError(
+            f"{name!r} is not a SQLite database; it was left as it is. Choose another name, or "
+            "remove the file yourself"
+        )
 
 
 def was_removed(raw: apsw.Connection) -> bool:
@@ -103,7 +136,7 @@ def _begin(path: str, opened: dict[tuple[int, int], int]) -> bytes:
     # section 2.2). Where the system does not tell what is open, SQLite itself opens it, which
     # keeps at least its own locks on a database.
     try:
-        stat = os.stat(path)
+        there = os.stat(path)
         if not opened:
             flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
             file = apsw.VFSFile("", path, [flags, 0])
@@ -111,7 +144,7 @@ def _begin(path: str, opened: dict[tuple[int, int], int]) -> bytes:
                 return file.xRead(min(HEADER, file.xFileSize()), 0)
             finally:
                 file.xClose()
-        if (descriptor := opened.get((stat.st_dev, stat.st_ino))) is not None:
+        if (descriptor := opened.get((there.st_dev, there.st_ino))) is not None:
             return os.pread(descriptor, HEADER, 0)
         with open(path, "rb", buffering=0) as plain:
             return plain.read(HEADER)
@@ -128,8 +161,8 @@ def _open_here() -> dict[tuple[int, int], int]:
             # OSError: it is closed by now, as the list's own is, or cannot be read like a file.
             with suppress(OSError):
                 os.pread(int(name), 0, 0)
-                stat = os.fstat(int(name))
-                found[stat.st_dev, stat.st_ino] = int(name)
+                there = os.fstat(int(name))
+                found[there.st_dev, there.st_ino] = int(name)
     return found
 
 
@@ -178,6 +211,7 @@ class FileStore(Store):
                 """Nobody else has it."""
 
         with self.explaining():
+            check_database(self.name, self.path)
             if os.path.exists(self.path):
                 await self._retry(bound, attempt)
 
@@ -186,6 +220,7 @@ class FileStore(Store):
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         was_there = os.path.exists(self.path)
         with self.explaining(), FileGuard.using(self.path):
+            check_database(self.name, self.path)
             try:
                 raw = await self._claim(bound, flags, prepare)
             except (apsw.NotADBError, apsw.CorruptError):
@@ -203,6 +238,7 @@ class FileStore(Store):
     async def delete(self, bound: Bound) -> bool:
         await self.discard()
         with self.explaining():
+            check_database(self.name, self.path)
             if not os.path.exists(self.path):
                 return False
             with FileGuard.using(self.path):
@@ -265,11 +301,14 @@ class FileStore(Store):
 
     def _empty_rubbish(self) -> None:
         with self._locked():
-            self._unlink_beside()
+            # First: what is beside it tells that it was a database. Beside an empty one SQLite
+            # throws that away.
             os.truncate(self.path, 0)
+            self._unlink_beside()
 
     def _unlink_rubbish(self) -> None:
         with self._locked():
+            os.truncate(self.path, 0)
             self._unlink_beside()
             self._unlink()
 

@@ -87,14 +87,17 @@ class Store(ABC):
 
     @abstractmethod
     async def check_free(self, bound: Bound) -> None:
-        """DatabaseBusyError: somebody has it open all the time."""
+        """DatabaseBusyError: somebody has it open all the time.
+
+        NotADatabaseError, StorageUnavailableError: there is something else, here and below.
+        """
 
     @abstractmethod
     def replacing(self, bound: Bound) -> AbstractAsyncContextManager[apsw.Connection]:
         """A prepared connection to copy to; nobody else has one, or can have.
 
-        A database that was none (rubbish, or damaged beyond SQLite's reading) is empty there.
-        DatabaseBusyError as `check_free`.
+        A database that SQLite cannot read (damaged, or rubbish where only databases are kept) is
+        empty there. DatabaseBusyError as `check_free`.
         """
 
     @abstractmethod
@@ -284,8 +287,13 @@ def holds_database(header: bytes, journal: bytes) -> bool:
     The first transaction of a database may have been cut short: then its journal says that the
     file had no pages (sqlite.org/fileformat2.html, section 3: at 16, the size in pages).
     """
-    undone = journal[:8] == _JOURNAL_MAGIC and journal[16:20] == bytes(4)
+    undone = is_journal(journal) and journal[16:20] == bytes(4)
     return header[:16] == MAGIC and not undone
+
+
+def is_journal(journal: bytes) -> bool:
+    """Whether a file with these first bytes is a rollback journal that SQLite is not done with."""
+    return journal[:8] == _JOURNAL_MAGIC
 
 
 def no_space(name: str) -> QuotaExceededError:
