@@ -1,5 +1,6 @@
 // What JavaScript gives and gets: values as SQLite stores them, arguments that are wrong, and errors
 // in its own terms.
+import { inJavaScript } from "../../src/holdfast/browser/vocabulary.mjs";
 import { openPage } from "./javascript.mjs";
 import { expect, test } from "./tabs.mjs";
 
@@ -230,6 +231,13 @@ test("what is wrong with an argument is told in JavaScript's words, and nothing 
   };
   expect(Object.keys(errors)).toEqual(Object.keys(expected));
   for (const [what, pattern] of Object.entries(expected)) expect(errors[what], what).toMatch(pattern);
+});
+
+test("an article follows the word that stands for Python's, and what is quoted stays", () => {
+  expect(inJavaScript("parameter 1 is a dict; 'a dict'")).toBe("parameter 1 is an object; 'a dict'");
+  expect(inJavaScript("a sequence or a mapping, not an int, of data dict")).toBe(
+    "an array or an object, not a number, of data object",
+  );
 });
 
 test("an error says where it was called from, and keeps its name when it is cloned", async () => {
