@@ -223,6 +223,7 @@ class Database:
                 raise
             try:
                 self._main.run("ROLLBACK")
+                self._storage.leave_transaction()
                 self._check_open()
                 result = self._main.execute(self._main.statement(sql), params)
                 try:

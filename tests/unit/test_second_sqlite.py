@@ -283,68 +283,77 @@ async def test_writers_keep_others_out(close: Callable[[], None]) -> None:
 
 
 @linux
-async def test_a_lock_that_was_dropped_is_taken_again_for_the_commit() -> None:
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("where", ["this process", "another process"])
+async def test_no_other_sqlite_begins_to_write_inside_of_a_transaction(
+    where: str, dropped: bool
+) -> None:
     async with opened() as db:
-        storage = db._storage
-        assert isinstance(storage, FileStorage)
-        async with db.write_transaction() as tx:
-            await tx.execute("INSERT INTO t VALUES(1)")
-            read_and_close()
-            said = []
+        with contextlib.closing(sqlite3.connect("a.db", 0, isolation_level=None)) as other:
 
-            def look() -> bool:
-                said.append(another("BEGIN IMMEDIATE"))
-                return False
+            def attempt() -> str:
+                if where == "another process":
+                    return another("BEGIN IMMEDIATE")
+                try:
+                    other.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    return str(error)
+                return ""
 
-            tx.connection.set_commit_hook(look)
-        db._main.raw.set_commit_hook(None)
-        assert "locked" in said[0]
-        # And given back.
-        assert another("INSERT INTO t VALUES(2)") == ""
-    assert await values() == [0, 1, 2]
+            async with db.write_transaction() as tx:
+                await tx.execute("INSERT INTO t VALUES(1)")
+                if dropped:
+                    read_and_close()
+                assert "locked" in attempt()
+                said = []
+
+                def look() -> bool:
+                    said.append(attempt())
+                    return False
+
+                tx.connection.set_commit_hook(look)
+            db._main.raw.set_commit_hook(None)
+            assert "locked" in said[0]
+            # And given back.
+            assert attempt() == ""
+    assert await values() == [0, 1]
 
 
 @linux
-@pytest.mark.parametrize("where", ["this process", "another process"])
-async def test_a_transaction_that_somebody_wrote_into_is_not_committed(where: str) -> None:
-    """A SQLite in this process is never kept out; one elsewhere is not, once our lock is gone."""
+async def test_who_writes_already_is_waited_for() -> None:
+    async with opened() as db:
+        with contextlib.closing(sqlite3.connect("a.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("INSERT INTO t VALUES(1)")
+            async with holdfast.open("a.db", busy_timeout=0) as hasty:
+                for call in (hasty.execute("INSERT INTO t VALUES(9)"), hasty.execute("VACUUM")):
+                    with pytest.raises(DatabaseBusyError):
+                        await call
+            waits = asyncio.ensure_future(db.execute("INSERT INTO t VALUES(2)"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not waits.done()
+            other.execute("COMMIT")
+            await waits
+            await db.execute("VACUUM")
+            other.execute("INSERT INTO t VALUES(3)")
+        assert await values(db) == [0, 1, 2, 3]
+    assert await values() == [0, 1, 2, 3]
+
+
+async def test_a_transaction_that_somebody_wrote_into_is_not_committed(unguarded: None) -> None:
     async with opened() as db:
         with pytest.raises(DatabaseBusyError, match=r"another SQLite wrote.*rolled back"):
             async with db.write_transaction() as tx:
                 await tx.execute("UPDATE t SET x = x + 1")
-                if where == "this process":
-                    with contextlib.closing(sqlite3.connect("a.db")) as other, other:
-                        other.execute("UPDATE t SET x = x + 10")
-                else:
-                    read_and_close()
-                    assert another("UPDATE t SET x = x + 10") == ""
+                # Neither closed, which would take the WAL away, nor kept out.
+                other = sqlite3.connect("a.db", isolation_level=None)
+                other.execute("UPDATE t SET x = x + 10")
         assert await values(db) == [10]
         await db.execute("UPDATE t SET x = x + 100")
         assert await db.fetch_value("PRAGMA integrity_check") == "ok"
-    assert await values() == [110]
-
-
-@linux
-async def test_a_writer_elsewhere_keeps_the_lock_that_was_dropped_here() -> None:
-    async with opened() as db:
-        holder = None
-        try:
-            with pytest.raises(DatabaseBusyError, match="another SQLite"):
-                async with db.write_transaction() as tx:
-                    await tx.execute("INSERT INTO t VALUES(1)")
-                    read_and_close()
-                    holder = start(
-                        "import sqlite3, sys\n"
-                        "c = sqlite3.connect('a.db', isolation_level=None)\n"
-                        "c.execute('BEGIN IMMEDIATE')\n"
-                        "print(flush=True)\nsys.stdin.read()"
-                    )
-                    assert holder.stdout is not None
-                    assert holder.stdout.readline() == b"\n"
-        finally:
-            if holder is not None:
-                holder.communicate(timeout=PATIENCE)
-        assert await values(db) == [0]
+        assert await values(db) == [110]
+        other.close()
 
 
 # -- readers --------------------------------------------------------------------------------------

@@ -153,6 +153,9 @@ class Storage(ABC):
     def end_write(self, connection: Connection) -> None:
         """Leave it, after COMMIT or ROLLBACK."""
 
+    def leave_transaction(self) -> None:
+        """What was begun by `begin_write` is rolled back, and a statement without it follows."""
+
     def begin_write_now(self, connection: Connection) -> bool:
         """Enter and BEGIN a write that ends before anything else can run.
 

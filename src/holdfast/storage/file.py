@@ -29,7 +29,7 @@ from ..errors import NotADatabaseError, StorageUnavailableError
 from ..session import RawConnection
 from .base import Storage, StorageStatus, retry_while_busy
 from .file_channel import FileChannel
-from .file_guard import Begun, FileGuard
+from .file_guard import FileGuard
 from .file_store import FileStore, check_database, database_path, has_foreign_wal, was_removed
 from .history import History, Step
 from .wal_index import count_commits
@@ -72,8 +72,8 @@ class FileStorage(Storage):
         # Device and inode: what the file is, whatever its names are.
         self._identity = (0, 0)
         self._guard: FileGuard
-        # Of the write transaction that is open: for its commit.
-        self._begun = Begun(None, 0)
+        # The commits until the write transaction that is open began.
+        self._begun = 0
         self._watched: apsw.Connection | None = None
         self._history = History(0)
         # When the transaction began: the commits until then, and what the connection had written.
@@ -244,7 +244,7 @@ class FileStorage(Storage):
             logger.debug("no checkpoint of %r: %s", self.name, error)
 
     def _note_beginning(self, connection: Connection) -> None:
-        self._began = self._begun.commits, _pages_written(connection.raw)
+        self._began = self._begun, _pages_written(connection.raw)
 
     def committed(self, connection: Connection) -> bool:
         count, written = self._began
@@ -260,6 +260,9 @@ class FileStorage(Storage):
 
     async def settle(self, connection: Connection) -> None:
         self._guard.check_files(anew=True)
+
+    def leave_transaction(self) -> None:
+        self._guard.give_lock()
 
     def end_write(self, connection: Connection) -> None:
         self._guard.end_write()

@@ -11,9 +11,11 @@ opened once more here, with its -shm, and locked while any connection of holdfas
     database   WRITE_AT, ours     write   one process of holdfast writes at a time
     -shm       the DMS byte       read    nobody takes the -shm for one that a crash has left
     -shm       marks of readers   read    no checkpoint passes a snapshot that is being read
+    -shm       the write lock     write   no SQLite begins to write inside of a transaction
 
-SQLite's own write lock cannot be doubled, for its owner would be kept out as well. So before each
-commit it is looked for; one that was dropped is replaced, if nobody has written meanwhile.
+SQLite takes the write lock itself, when a transaction begins; ours would keep it out, like any
+other SQLite. So ours takes the place of that one as soon as it is there. What another SQLite of
+this process has locked before is seen by a descriptor of ours, and waited for.
 
 A descriptor here is closed when nothing of holdfast in this process has the file open, and not
 before: closing it would do what this prevents. Without such locks (other systems, file systems
@@ -33,9 +35,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import apsw
 
@@ -52,15 +54,6 @@ WRITE_AT: _Range = (0x4000_1000, 1)
 _SHM_WRITE: _Range = (120, 1)
 _SHM_READERS: tuple[_Range, ...] = tuple((at, 1) for at in range(123, 128))
 _SHM_DMS: _Range = (128, 1)
-
-
-class Begun(NamedTuple):
-    """How things are while a write transaction is open."""
-
-    holder: int | None
-    """The process that has SQLite's lock, where that is told."""
-    commits: int
-    """Of anybody, until then."""
 
 
 # What a database consists of, by the ends of the names.
@@ -100,8 +93,6 @@ class FileGuard:
         self._settled: tuple[int, ...] | None = None
         # When all that was last seen in its place.
         self._seen = -_FRESH
-        # Whose SQLite's lock is when it is ours, once that was told.
-        self._own: int | None = None
         self._writers = 0
         # Marks of readers that are locked here, and for whom.
         self._pinned: dict[_Range, set[object]] = {}
@@ -209,7 +200,7 @@ class FileGuard:
     def _loosen(self) -> None:
         for descriptor in self._descriptors:
             _set(descriptor, _NONE, (0, 0))
-        self._shm = self._index = self._own = None
+        self._shm = self._index = None
         self._pinned.clear()
 
     def part(self, raw: apsw.Connection) -> None:
@@ -278,8 +269,8 @@ class FileGuard:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def begin_write(self, raw: apsw.Connection) -> Begun:
-        """BEGIN, alone among all processes of holdfast; gives what `commit` needs.
+    def begin_write(self, raw: apsw.Connection) -> int:
+        """BEGIN, alone among all who write; gives the commits until then, which `commit` needs.
 
         apsw.BusyError: somebody else is writing.
         """
@@ -289,70 +280,66 @@ class FileGuard:
                 try:
                     _set(self._database, _WRITE, WRITE_AT)
                 except OSError as error:
-                    if error.errno not in _REFUSED:
-                        raise
-                    raise apsw.BusyError("another process is writing") from error
+                    raise _busy(error) from error
             self._writers += 1
         try:
+            # SQLite is not kept out by what another SQLite of this process has locked.
+            if self._shm is not None and _holder(self._shm, _SHM_WRITE) is not None:
+                raise apsw.BusyError("another SQLite is writing")
             raw.execute("BEGIN IMMEDIATE")
-            if self._own is None:
-                begun = self._writing(raw)
-                # Not so in a lock that was dropped and taken by others this very moment.
-                if begun.holder == os.getpid():
-                    self._own = begun.holder
-                return begun
-            return Begun(self._own, self._count(raw))
+            commits = self._count(raw)
+            self._take_lock()
+            if self._count(raw) != commits:
+                self.give_lock()
+                raise apsw.BusyError("another process wrote at this very moment")
+            return commits
         except BaseException:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
-            self.end_write()
+            self._end_attempt()
             raise
+
+    def _take_lock(self) -> None:
+        """Have SQLite's write lock ourselves, instead of a connection here."""
+        if self._shm is None:
+            return
+        _unlock_posix(self._shm, _SHM_WRITE)
+        try:
+            _set(self._shm, _WRITE, _SHM_WRITE)
+        except OSError as error:
+            raise _busy(error) from error
+
+    def give_lock(self) -> None:
+        """Leave SQLite's write lock to SQLite; without a transaction."""
+        if self._shm is not None:
+            _set(self._shm, _NONE, _SHM_WRITE)
 
     def end_write(self) -> None:
         """After COMMIT or ROLLBACK."""
+        self.give_lock()
+        self._end_attempt()
+
+    def _end_attempt(self) -> None:
         with _lock:
             self._writers -= 1
             if not self._writers and self._database is not None:
                 _set(self._database, _NONE, WRITE_AT)
 
-    def commit(self, raw: apsw.Connection, begun: Begun) -> None:
+    def commit(self, raw: apsw.Connection, begun: int) -> None:
         """COMMIT. DatabaseBusyError, StorageUnavailableError: it would damage what others wrote.
 
         begun: what `begin_write` gave. On an error it is still to be rolled back.
         """
         self.check_files()
-        mended = raw.in_transaction and self._mend(raw, begun)
-        try:
-            raw.execute("COMMIT")
-        finally:
-            if mended and self._shm is not None:
-                _set(self._shm, _NONE, _SHM_WRITE)
+        if raw.in_transaction and self._count(raw) != begun:
+            raise DatabaseBusyError(
+                f"another SQLite wrote to {self.path!r} inside of this transaction, because its "
+                "locks were dropped when a program in this process closed the file, or keep no "
+                "SQLite of this process out here; the transaction is rolled back. Try again, and "
+                "write with one SQLite in a process"
+            )
+        raw.execute("COMMIT")
         self.check_files(anew=True)
-
-    def _mend(self, raw: apsw.Connection, begun: Begun) -> bool:
-        """See to it that SQLite's write lock is ours; whether it was dropped, and is replaced."""
-        shm, now = self._shm, self._writing(raw)
-        dropped = shm is not None and now.holder is None
-        if shm is not None and dropped:
-            with suppress(OSError):  # another has it by now, who has written or is about to
-                _set(shm, _WRITE, _SHM_WRITE)
-                now = Begun(begun.holder, self._count(raw))
-        if now != begun:
-            if shm is not None:
-                _set(shm, _NONE, _SHM_WRITE)
-            raise self._intruded()
-        return dropped
-
-    def _intruded(self) -> DatabaseBusyError:
-        return DatabaseBusyError(
-            f"another SQLite wrote to {self.path!r} inside of this transaction, because a program "
-            "in this process closed the file and thereby dropped its locks; the transaction is "
-            "rolled back. Try again, and write with one SQLite in a process"
-        )
-
-    def _writing(self, raw: apsw.Connection) -> Begun:
-        holder = None if self._shm is None else _holder(self._shm, _SHM_WRITE)
-        return Begun(holder, self._count(raw))
 
     def _count(self, raw: apsw.Connection) -> int:
         return count_commits(raw) if self._index is None else read_commits(self._index)
@@ -402,6 +389,12 @@ def _identity(path: str) -> tuple[int, int] | None:
 # What a lock that conflicts with another's is refused with.
 _REFUSED = frozenset({errno.EAGAIN, errno.EACCES})
 
+
+def _busy(error: OSError) -> Exception:
+    """What to raise for a write lock that was not to be had."""
+    return apsw.BusyError("another process is writing") if error.errno in _REFUSED else error
+
+
 if sys.platform == "linux":
     import fcntl
 
@@ -424,6 +417,10 @@ if sys.platform == "linux":
         kind, _, _, _, process = struct.unpack(_FLOCK, found)
         return None if kind == _NONE else process
 
+    def _unlock_posix(descriptor: int, where: _Range) -> None:
+        """Drop what this process has locked there by POSIX locks, by whatever descriptor."""
+        fcntl.fcntl(descriptor, fcntl.F_SETLK, _flock(_NONE, where))
+
     def _forget() -> None:
         """In a forked child: a lock would live on in its descriptors when the parent has died."""
         global _lock
@@ -441,4 +438,7 @@ else:
         raise NotImplementedError("there are no such locks here")
 
     def _holder(descriptor: int, where: _Range) -> int | None:
+        raise NotImplementedError("there are no such locks here")
+
+    def _unlock_posix(descriptor: int, where: _Range) -> None:
         raise NotImplementedError("there are no such locks here")
