@@ -8,9 +8,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
 from .bounds import Bound
-from .errors import NestedTransactionError
+from .errors import NestedTransactionError, NotADatabaseError
 from .exporting import OnProgress, Report, check_progress
 from .remote.engine import elsewhere
+from .schema import check_internal
 from .storage import choose_kind, choose_store
 from .storage.store import (
     HEADER,
@@ -89,6 +90,12 @@ async def import_chunks(
             source = scratch.connect()
         try:
             await store.work(source, lambda: check(name, source, ignore_check_constraints))
+            try:
+                check_internal(lambda sql: source.execute(sql).fetchall())
+            except ValueError as error:
+                raise NotADatabaseError(
+                    f"the data for {name!r} cannot be used here: {error}; nothing was changed"
+                ) from error
             with store.explaining(), unsound(name):
                 # A copy of a file in use has triggers whose owners know nothing of this database.
                 source.execute("PRAGMA journal_mode = OFF").fetchall()

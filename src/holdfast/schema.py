@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .sqltext import (
     check_name,
@@ -360,6 +360,7 @@ class Schema:
                 )
             return [sql] if stored is None else []
 
+        check_internal(tx.run_sql)
         steps = []
         for name, sql in _INTERNAL_TABLES.items():
             steps += make_table(name, sql)
@@ -397,6 +398,26 @@ class Schema:
                 if name not in kept and _is_schema_view(stored) and (alone or name in declared)
             ]
         return steps + views
+
+
+def check_internal(run: Callable[[str], Sequence[Sequence[Any]]]) -> None:
+    """ValueError: something of the application's has the name of one of holdfast's own tables."""
+    for name, sql in _INTERNAL_TABLES.items():
+        found = run(
+            "SELECT type, name, sql FROM main.sqlite_master "
+            f"WHERE name = '{name}' COLLATE NOCASE AND type IN ('table', 'view')"
+        )
+        if not found or found[0][2] == sql:
+            continue
+        kind, stored, _ = found[0]
+        has = [column for (column,) in run(f"SELECT name FROM pragma_table_info('{name}')")]
+        wanted = re.findall(r"[(,] ?(\w+)", sql)
+        if kind != "table" or {fold(column) for column in has} != set(wanted):
+            raise ValueError(
+                f"the database has a {kind} {stored}({', '.join(has)}) that holdfast did not "
+                f"make, and holdfast needs that name for a table of its own, {name}"
+                f"({', '.join(wanted)}); rename yours"
+            )
 
 
 def stored_tables(tx: RunsSql) -> list[Table]:

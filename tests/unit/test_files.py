@@ -389,6 +389,30 @@ def uncounted(data: bytes) -> bytes:
     return data[:92] + bytes(4) + data[96:]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE ps_kv(k, v)",
+        "CREATE TABLE PS_KV(key, value, more NOT NULL)",
+        "CREATE VIEW ps_kv AS SELECT 1 AS key, 2 AS value",
+        "CREATE TABLE ps_tx(id INTEGER PRIMARY KEY, current_tx, next_tx)",
+        "CREATE TABLE ps_crud(id, data)",
+    ],
+)
+async def test_a_table_with_a_name_that_holdfast_needs_is_told_of(statement: str) -> None:
+    data = image(statement)
+    async with await fill("a.db", "old"):
+        pass
+    before = Path("a.db").read_bytes()
+    with pytest.raises(NotADatabaseError, match=r"'a\.db'.*(?i:ps_\w+)\(.*rename.*nothing was ch"):
+        await holdfast.import_database("a.db", data)
+    assert Path("a.db").read_bytes() == before
+    Path("b.db").write_bytes(data)
+    with pytest.raises(ValueError, match=r"(?i:ps_\w+)\(.*rename"):
+        await holdfast.open("b.db")
+    assert objects(Path("b.db").read_bytes().replace(b"\2\2\0@", b"\1\1\0@", 1)) == objects(data)
+
+
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 async def test_data_that_ends_early_changes_nothing(page_size: int) -> None:
     """The last page is full of a BLOB, in which SQLite would not miss the end."""
