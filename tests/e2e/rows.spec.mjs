@@ -26,7 +26,7 @@ const literal = (value) => JSON.stringify(JSON.stringify(value));
 
 for (const [storage, options, names] of [
   ["OPFS", { own: true }, {}],
-  ["IndexedDB", { own: true, thread: "shared", killable: false }, leftOut.on_indexeddb],
+  ["IndexedDB", { own: true, thread: "holdfast", killable: false }, leftOut.on_indexeddb],
 ]) {
   test(`the rows of triggers hold on ${storage}`, async ({ openTab }) => {
     test.setTimeout(1_800_000);

@@ -1,5 +1,6 @@
 // The page's side of a tab: Python in one dedicated worker, or (?thread=shared) in a shared worker
-// of its own, or (?thread=page) in the page itself.
+// of its own, or (?thread=holdfast) in one that is named as those that holdfast starts, or
+// (?thread=page) in the page itself.
 // It knows nothing of holdfast, so that what passes here passes on anybody's page.
 
 const options = new URLSearchParams(location.search);
@@ -15,9 +16,8 @@ function startWorker() {
   calls = new Map();
   const type = options.get("worker") ?? "module";
   const url = new URL("worker.mjs", import.meta.url);
-  if (thread === "shared") {
-    // Named as one of holdfast's own, where "auto" is what it is for pages without OPFS.
-    worker = new SharedWorker(url, { type, name: `holdfast-${crypto.randomUUID()}` });
+  if (["shared", "holdfast"].includes(thread)) {
+    worker = new SharedWorker(url, { type, name: `${thread}-${crypto.randomUUID()}` });
     port = worker.port;
   } else {
     worker = port = new Worker(url, { type, name: type });
