@@ -136,7 +136,10 @@ async def databases(storage: str = "auto", *, folder: str | None = None) -> list
 
     In a browser all of this origin's. On CPython those that are in the current folder, or in
     `folder`; not those in folders therein. Of memory databases there is no list: it is empty.
+    StorageUnavailableError: the folder is not there, or cannot be read.
     """
+    if folder is not None and not isinstance(folder, str):
+        raise TypeError(f"folder must be a str, not {type(folder).__name__}")
     there = await elsewhere(storage)
     return await (there.databases if there else databases_here)(storage, folder)
 

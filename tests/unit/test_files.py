@@ -574,6 +574,34 @@ async def test_what_is_no_file_is_left_alone() -> None:
     assert set(os.listdir()) == {"pipe", "folder"}
 
 
+async def test_a_name_that_is_too_long_is_refused() -> None:
+    for name in ("x" * 300, "x" * 250, "ü" * 120, "folder/" * 1000 + "a.db"):
+        for call in (
+            holdfast.open(name)._open(),
+            holdfast.import_database(name, image("CREATE TABLE n(x)")),
+            holdfast.delete_database(name),
+        ):
+            with pytest.raises(ValueError, match=r"too long.*shorter"):
+                await call
+    assert os.listdir() == []
+    # One that is taken can be used in every way.
+    name = "x" * (255 - 49)
+    async with await fill(name, "x") as db:
+        await db.triggers.create_diff_trigger(source="t", destination="d", when=ALL)
+        data = await db.export()
+    await holdfast.import_database(name, data)
+    assert await holdfast.delete_database(name) is True
+
+
+async def test_a_folder_that_cannot_be_listed_is_told_of() -> None:
+    Path("file").touch()
+    for folder in ("none", "file"):
+        with pytest.raises(StorageUnavailableError, match=f"folder '{folder}' cannot be read"):
+            await holdfast.databases(folder=folder)
+    with pytest.raises(TypeError, match="folder"):
+        await holdfast.databases(folder=0)  # type: ignore[arg-type]
+
+
 @pytest.mark.here
 async def test_triggers_of_where_it_came_from_are_not_imported() -> None:
     async with await fill("a.db", "x") as db:

@@ -50,12 +50,21 @@ _SCRATCH = re.compile(r"-scratch-[0-9a-f]{32}$")
 
 
 def database_path(name: str) -> str:
-    """Where the database `name` is. ValueError: that is a file of another kind."""
+    """Where the database `name` is. ValueError: that is a file of another kind, or too long."""
     path = os.path.realpath(name)
     if path.endswith(_BESIDE) or _SCRATCH.search(path):
         raise ValueError(
             f"{name!r} is the name of a file that SQLite keeps beside a database; choose another"
         )
+    try:
+        # The longest of the names beside it.
+        os.lstat(f"{path}-scratch-{'0' * 32}-journal")
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(
+                f"the name of a database is too long: {name!r}. The file system must take it with "
+                "49 bytes more, for files that are kept beside the database; choose a shorter one"
+            ) from None
     return path
 
 
@@ -100,9 +109,16 @@ def was_removed(raw: apsw.Connection) -> bool:
 def names(folder: str | None) -> list[str]:
     """The databases of a folder, not of those in it."""
     opened = _open_here()
+    try:
+        entries = list(os.scandir(folder or "."))
+    except OSError as error:
+        raise StorageUnavailableError(
+            f"the folder {folder or '.'!r} cannot be read ({error}); is it there, and may you read "
+            "it?"
+        ) from error
     return sorted(
         entry.name if folder is None else os.path.join(folder, entry.name)
-        for entry in os.scandir(folder or ".")
+        for entry in entries
         if entry.is_file()
         and not entry.name.endswith(_BESIDE)
         and not _SCRATCH.search(entry.name)
