@@ -208,7 +208,12 @@ class Database:
                     raise
         # A trigger that it would fire may be of an older schema: a write transaction mends those.
         async with Writing(self, bound=bound) as transaction:
-            return transaction.engine.statement(sql)
+            try:
+                return transaction.engine.statement(sql)
+            except apsw.SQLError as error:
+                failure = error
+        # That was mended, and committed, whatever is wrong with this one.
+        raise failure
 
     async def _execute_bare(self, sql: str, params: Parameters, bound: Bound) -> ExecuteResult:
         """Pragmas that set something, and VACUUM: alone, in no transaction."""
@@ -322,9 +327,13 @@ class Database:
         if self._closing:
             return
         if ddl or tables is None:
-            self._main.statements.forget()
-            self._readers.forget_statements()
+            self._forget_statements()
         self._announcements.deliver(Announcement(tables, remote=True, ddl=ddl))
+
+    def _forget_statements(self) -> None:
+        """The schema changed, and with it what is known of statements."""
+        self._main.statements.forget()
+        self._readers.forget_statements()
 
     def _committed(self, tables: Set[str]) -> frozenset[str] | None:
         """Right after a COMMIT that wrote to `tables`: those of them that others have as well.

@@ -86,7 +86,7 @@ class Readers:
 
     def forget_statements(self) -> None:
         """What is prepared was made of a schema that has changed."""
-        for connection in self._idle:
+        for connection in (*self._idle, *self._busy):
             connection.statements.forget()
 
     async def close(self) -> None:

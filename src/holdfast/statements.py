@@ -146,6 +146,8 @@ class Statements:
                 raise TypeError(f"sql must be a str, not {type(sql).__name__}")
             self._temporary = self._of_writer = False
             self._unplaced.clear()
+            # Preparing takes the schema as this connection has it; a step reads it if it changed.
+            self._connection.execute("SELECT 1 FROM main.sqlite_master LIMIT 1").fetchall()
             known = self._analyse(sql)
             if (
                 self._temporary

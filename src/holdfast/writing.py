@@ -160,10 +160,10 @@ class Writing:
         touched: Touched = {}
         shared: frozenset[str] | None = None
         try:
-            if waits:
-                statement = main.statement(statement.sql)
-            else:
+            if not waits:
                 database._mender.begun()
+            # What it is may have changed with the schema.
+            statement = main.statement(statement.sql)
             result = main.execute(statement, params)
             touched = self._prepare()
             database._storage.commit_now(main)
@@ -246,11 +246,10 @@ class Writing:
         transaction.end()
         if not transaction.committed:
             return self._end_begun()
-        main = self._database._main
-        self._database._mender.committed()
-        ddl = main.statements.take_ddl()
+        mended = self._database._mender.committed()
+        ddl = self._database._main.statements.take_ddl() or mended
         if ddl:
-            main.statements.forget()
+            self._database._forget_statements()
         return ddl
 
     def _end_begun(self) -> bool:
@@ -262,7 +261,7 @@ class Writing:
         ddl = main.statements.take_ddl()
         if ddl:
             main.statements.forget()
-            self._database._mender.forget()
+        self._database._mender.rolled_back()
         return ddl
 
     def _new_transaction(self) -> Transaction:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..announcements import Announcement
 from ..errors import HoldfastError, SourceDroppedError, StorageUnavailableError
 from ..sqltext import quote_name, quote_text
-from .registry import SOUND_AT, find_record, read_record, read_records
+from .registry import SOUND_AT, Record, find_record, read_record, read_records
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
@@ -169,15 +169,20 @@ class Inbox:
 
     def look_now(self, tx: Transaction) -> Found:
         """What is in the destination, as the transaction sees it."""
-        if self._database._mender.sound_at != self._read_at:
-            temporary = self._trigger.temporary
-            self.record = read_record(tx, self.record, temporary=temporary) or self.record
+        if self._database._mender.sound_now != self._read_at:
+            before, temporary = self.record, self._trigger.temporary
+            self.record = read_record(tx, before, temporary=temporary) or before
+            tx.on_rollback(lambda: self._reread(before))
         return self._found(tx.run_sql(self._find)[0])
 
     def _found(self, row: Sequence[Any]) -> Found:
         first, last, sequence = row
         first = first or (sequence or 0) + 1
         return Found(first, last, discarded=first > self._expected)
+
+    def _reread(self, before: Record) -> None:
+        """What a transaction read was rolled back with it."""
+        self.record, self._doubtful = before, True
 
     def acknowledge(self, tx: Transaction, last: int) -> None:
         """Remove what was consumed, up to the record `last`."""

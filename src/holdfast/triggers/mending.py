@@ -14,6 +14,9 @@ would break every write of its source. So:
   What it recorded stays.
 * Another program's changes are found by schema_version, when a write transaction begins. What the
   triggers were last found to be sound at stands in ps_kv, so that one connection does it for all.
+  Its commit is announced as a change of the schema, which wakes the consumers of every tab.
+* What a transaction found and mended counts once it is committed. If it ends in any other way, the
+  next one finds and mends it again.
 
 Sources go by name: a table that was renamed is gone, and one that has its name now is the source.
 """
@@ -73,12 +76,17 @@ class Mender:
 
     def __init__(self, engine: Connection) -> None:
         self._engine = engine
-        # The schema at which every trigger was last found to be sound or ended; None: unknown.
+        # The schema at which every trigger was last found to be sound or ended, as committed and
+        # as the open transaction has it; None: unknown.
         self.sound_at: Version | None = None
+        self.sound_now: Version | None = None
         # SQLite's count of commits at the last look, which costs less than the schema's version.
         self._seen: int | None = None
         # Whether triggers were removed for a statement of the raw connection.
         self._unmounted = False
+        # Whether the open transaction found, or mended, what others are to hear of.
+        self._news = False
+        # Whether what runs on the raw connection is holdfast's own.
         self._busy = False
 
     @classmethod
@@ -95,25 +103,49 @@ class Mender:
     def begun(self) -> None:
         """A write transaction began: somebody may have changed the schema since the last one."""
         self._engine.bring_up()
-        seen = self._engine.raw.data_version()
-        if seen != self._seen or self.sound_at is None:
-            self.mend(final=True)
-            self._seen = seen
+        if self._engine.raw.data_version() == self._seen and self.sound_at is not None:
+            return
+        version = self._version()
+        if version != self.sound_at:
+            # What is known of statements was found out at another schema.
+            self._engine.statements.forget()
+            if self.sound_at is not None and self._marked() != version.main:
+                # No connection of holdfast's changed it, or mended it since.
+                self._news = True
+        self.mend(final=True)
+
+    @contextlib.contextmanager
+    def _own_statements(self) -> Iterator[None]:
+        """In here `trace` leaves every statement alone."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
 
     def committing(self, *, ddl: bool, raw: bool) -> None:
         """It is about to commit. raw: statements of its own may have run on the raw connection."""
-        if ddl or self._unmounted:
+        if ddl or raw or self._unmounted or self.sound_now is None:
             if raw:
-                # It may have gone back to a savepoint, so that the version says nothing.
+                # It may have rolled back some of it, or all, so that the version says nothing.
                 self.forget()
             self.mend(final=True)
 
-    def committed(self) -> None:
+    def committed(self) -> bool:
+        """What was found in the transaction holds; whether others are to hear of it."""
+        self.sound_at = self.sound_now
         self._seen = self._engine.raw.data_version()
+        news, self._news = self._news, False
+        return news
+
+    def rolled_back(self) -> None:
+        """What was found and mended in the transaction is undone with it."""
+        self.sound_now = self.sound_at
+        self._unmounted = self._news = False
 
     def forget(self) -> None:
-        """A schema change was undone: the same version may come to stand for another schema."""
-        self.sound_at = None
+        """Some of the transaction was undone: the version may come to stand for another schema."""
+        self.sound_now = None
 
     @contextlib.contextmanager
     def around(self, sql: str) -> Iterator[None]:
@@ -121,7 +153,11 @@ class Mender:
         if (found := _DDL.match(sql)) is None:
             yield
             return
-        if found[1].lower() != "alter" or not (kept := self._kept()):
+        with self._own_statements():
+            yield from self._around(found[1].lower() == "alter")
+
+    def _around(self, alters: bool) -> Iterator[None]:
+        if not alters or not (kept := self._kept()):
             yield
             self.mend(final=False)
             return
@@ -142,16 +178,16 @@ class Mender:
     def own(self) -> Iterator[None]:
         """Around what makes or drops managed triggers, which concerns no other trigger."""
         before = self._version()
-        yield
-        if before == self.sound_at:
+        with self._own_statements():
+            yield
+        if before == self.sound_now:
             self._found_sound(self._version())
 
     def trace(self, _cursor: object, sql: str, _bindings: object) -> bool:
         """Called before each statement of the raw connection."""
         if self._busy:
             return True
-        self._busy = True
-        try:
+        with self._own_statements():
             found = _DDL.match(sql)
             if found is not None and found[1].lower() != "create":
                 self._unmount(self._kept())
@@ -159,8 +195,6 @@ class Mender:
                 self.forget()
             elif self._unmounted:
                 self.mend(final=False)
-        finally:
-            self._busy = False
         return True
 
     # -- what ------------------------------------------------------------------------------------
@@ -175,21 +209,23 @@ class Mender:
 
         final: end those that cannot be; otherwise they are left out, and tried again later.
         """
-        version = self._version()
-        if version == self.sound_at:
-            return
-        self._unmounted = False
-        kept = self._kept(version.main)
-        if not self._are_sound(kept):
-            self._unmount(kept)
-            for one in kept:
-                self._remount(one, final)
+        with self._own_statements():
             version = self._version()
-        if final:
-            self._found_sound(version)
+            if version == self.sound_now:
+                return
+            self._unmounted = False
+            kept = self._kept(version.main)
+            if not self._are_sound(kept):
+                self._news = True
+                self._unmount(kept)
+                for one in kept:
+                    self._remount(one, final)
+                version = self._version()
+            if final:
+                self._found_sound(version)
 
     def _found_sound(self, version: Version) -> None:
-        self.sound_at = version
+        self.sound_now = version
         engine = self._engine
         if self._has_registry() and self._marked() != version.main:
             last = engine.raw.last_insert_rowid()
@@ -209,6 +245,8 @@ class Mender:
         return bool(self._engine.run(found))
 
     def _marked(self) -> int | None:
+        if not self._has_registry():
+            return None
         rows = self._engine.run("SELECT value FROM main.ps_kv WHERE key = ?", (SOUND_AT,))
         return rows[0][0] if rows else None
 
