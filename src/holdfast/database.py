@@ -204,7 +204,8 @@ class Database:
             try:
                 return connection.statement(sql)
             except apsw.SQLError:
-                if self._mender.is_current(connection):
+                # An open transaction may be changing the schema that the statement will meet.
+                if self._mender.is_current(connection) and not self._main.statements.has_ddl:
                     raise
         # A trigger that it would fire may be of an older schema: a write transaction mends those.
         async with Writing(self, bound=bound) as transaction:
@@ -256,9 +257,11 @@ class Database:
         """
         return Writing(self)
 
-    def _own_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def _own_transaction(
+        self, bound: Bound | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
         """A write transaction of holdfast's own, allowed while the database is closing."""
-        return Writing(self, own=True)
+        return Writing(self, own=True, bound=bound)
 
     def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """`async with db.read_transaction() as tx`: one snapshot, while writers go on beside it.

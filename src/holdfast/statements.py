@@ -52,6 +52,9 @@ _WRITING_PRAGMAS = frozenset(
 # They tell what a connection did, or what it is, and not what is in the database.
 _OF_WRITER = frozenset({"last_insert_rowid", "changes", "total_changes"})
 _OF_WRITER_PRAGMAS = frozenset({"data_version", "defer_foreign_keys", "query_only"})
+_OF_WRITER_TABLES = frozenset(f"pragma_{name}" for name in _OF_WRITER_PRAGMAS)
+_READ_SCHEMA = "SELECT 1 FROM main.sqlite_master LIMIT 1"
+_TEMPORARY_SCHEMA = frozenset({"sqlite_temp_master", "sqlite_temp_schema"})
 _DDL_ACTIONS = frozenset(
     code
     for name, code in vars(apsw).items()
@@ -144,6 +147,9 @@ class Statements:
         if known is None:
             if not isinstance(sql, str):
                 raise TypeError(f"sql must be a str, not {type(sql).__name__}")
+            # Once its schema has changed, SQLite asks the file only after some of the errors that
+            # the old one leads to. A statement that runs always has it read the new one.
+            self._connection.execute(_READ_SCHEMA).fetchall()
             self._temporary = self._of_writer = False
             self._unplaced.clear()
             # Preparing takes the schema as this connection has it; a step reads it if it changed.
@@ -155,7 +161,7 @@ class Statements:
                 or any(map(self._is_temporary, self._unplaced))
             ):
                 known = replace(known, temporary=True)
-            if self._of_writer:
+            if self._of_writer or _OF_WRITER_TABLES & set(map(str.lower, known.reads)):
                 known = replace(known, of_writer=True)
             if len(self._known) >= _KEPT:
                 del self._known[next(iter(self._known))]
@@ -193,7 +199,7 @@ class Statements:
                 self._unplaced.add(one)
             self._of_writer |= (
                 # Functions are told as the second, in any case.
-                (action == apsw.SQLITE_FUNCTION and within is None and two in _OF_WRITER)
+                (action == apsw.SQLITE_FUNCTION and two in _OF_WRITER)
                 or (action == apsw.SQLITE_PRAGMA and (one or "").lower() in _OF_WRITER_PRAGMAS)
             )
             # Most pragmas take effect when they are prepared, which is not yet meant here.
@@ -215,6 +221,8 @@ class Statements:
         """Whether that is a temporary table or view, which comes before others of its name."""
         if not self.made_temporary:
             return False
+        if name.lower() in _TEMPORARY_SCHEMA:
+            return True
         find = "SELECT 1 FROM temp.sqlite_master WHERE name = ? COLLATE NOCASE"
         return bool(self._connection.execute(find, (name,)).fetchall())
 

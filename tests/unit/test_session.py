@@ -129,7 +129,19 @@ async def test_what_the_connection_did_is_asked_where_it_was_done(db: Database) 
     for sql in ("SELECT last_insert_rowid()", "SELECT changes()", "SELECT Total_Changes()"):
         quiet = await db.fetch_value(sql)
         assert quiet and await beside(db, sql) == quiet
-    assert await beside(db, "PRAGMA query_only") == 0
+    await db.execute("CREATE VIEW did AS SELECT last_insert_rowid() AS l, changes() AS c")
+    await db.execute("INSERT INTO t(v) VALUES (4)")
+    for sql in (
+        "SELECT l FROM did",
+        "SELECT c FROM did",
+        "WITH q AS (SELECT total_changes() AS n) SELECT n FROM q",
+        "SELECT n FROM (SELECT last_insert_rowid() AS n)",
+    ):
+        quiet = await db.fetch_value(sql)
+        assert quiet and await beside(db, sql) == quiet, sql
+    await db.execute("DELETE FROM t WHERE id = 4")
+    for sql in ("SELECT query_only FROM pragma_query_only", "PRAGMA query_only"):
+        assert await beside(db, sql) == 0
     async with db.write_transaction() as tx:
         await tx.execute("INSERT INTO t(v) VALUES (4)")
         asking = start(db.fetch_value("SELECT last_insert_rowid()"))
@@ -138,3 +150,109 @@ async def test_what_the_connection_did_is_asked_where_it_was_done(db: Database) 
         with pytest.raises(ValueError, match="call it on the database"):
             await tx.fetch_value("SELECT last_insert_rowid()")
         assert await tx.fetch_value("SELECT count(*) FROM t") == 4
+
+
+@pytest.mark.parametrize("name", ["sqlite_temp_master", "temp.sqlite_master", "SQLite_Temp_Schema"])
+async def test_the_temporary_schema_is_counted_where_it_is(db: Database, name: str) -> None:
+    await db.execute("CREATE TEMP TABLE own(a)")
+    sql = f"SELECT count(*) FROM {name}"
+    quiet = await db.fetch_value(sql)
+    assert quiet and await beside(db, sql) == quiet
+
+
+# What is set up; what changes the schema, once there is a reader; what that allows.
+ALLOWED = {
+    "values of a new column": (
+        "CREATE TABLE u(a, b)",
+        "ALTER TABLE u ADD COLUMN c",
+        "INSERT INTO u VALUES(1, 2, 3)",
+    ),
+    "upsert by a new index": (
+        "CREATE TABLE u(a)",
+        "CREATE UNIQUE INDEX i ON u(a)",
+        "INSERT INTO u(a) VALUES(1) ON CONFLICT(a) DO NOTHING",
+    ),
+    "drop a new column": (
+        "CREATE TABLE u(a)",
+        "ALTER TABLE u ADD COLUMN c",
+        "ALTER TABLE u DROP COLUMN c",
+    ),
+    "rename a new column": (
+        "CREATE TABLE u(a)",
+        "ALTER TABLE u ADD COLUMN c",
+        "ALTER TABLE u RENAME COLUMN c TO d",
+    ),
+    "a table anew": ("CREATE TABLE u(a)", "DROP TABLE u", "CREATE TABLE u(b)"),
+    "an index anew": ("CREATE INDEX i ON t(v)", "DROP INDEX i", "CREATE INDEX i ON t(v)"),
+    "a trigger anew": (
+        "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END",
+        "DROP TRIGGER r",
+        "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 2; END",
+    ),
+    "a freed name": (
+        "CREATE TABLE u(a)",
+        "ALTER TABLE u RENAME TO w",
+        "ALTER TABLE t RENAME TO u",
+    ),
+    "a table for a view": (
+        "CREATE VIEW u AS SELECT 1 AS a",
+        "DROP VIEW u; CREATE TABLE u(a)",
+        "INSERT INTO u VALUES(1)",
+    ),
+    "union with a new column": (
+        "CREATE TABLE u(a)",
+        "ALTER TABLE u ADD COLUMN c",
+        "SELECT * FROM u UNION ALL SELECT 1, 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "quiet"])
+@pytest.mark.parametrize("what", ALLOWED)
+async def test_a_statement_is_judged_by_the_schema_of_today(
+    db: Database, what: str, busy: bool
+) -> None:
+    before, change, sql = ALLOWED[what]
+    await db.execute(before)
+    async with db.read_transaction() as tx:
+        await tx.fetch_all("SELECT * FROM t")
+        await tx.fetch_all("SELECT * FROM sqlite_master")
+    for each in change.split("; "):
+        await db.execute(each)
+    run = db.fetch_all if sql.startswith("SELECT") else db.execute
+    if not busy:
+        await run(sql)
+        return
+    async with db.write_transaction():
+        running = start(run(sql))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(running, PATIENCE)
+
+
+async def test_a_statement_may_need_what_the_open_transaction_makes(db: Database) -> None:
+    await beside(db, "SELECT 1")
+    async with db.write_transaction() as tx:
+        await tx.execute("CREATE TABLE u(a)")
+        running = start(db.execute("INSERT INTO u VALUES(1)"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(running, PATIENCE)
+    assert await db.fetch_value("SELECT a FROM u") == 1
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+async def test_a_statement_is_judged_by_what_another_connection_did(
+    tmp_path: Path, what: str
+) -> None:
+    before, change, sql = ALLOWED[what]
+    async with (
+        holdfast.open(str(tmp_path / "a.db"), busy_timeout=LONGER) as a,
+        holdfast.open(str(tmp_path / "a.db"), busy_timeout=LONGER) as b,
+    ):
+        await a.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        await a.execute(before)
+        await b.fetch_all("SELECT * FROM t")
+        for each in change.split("; "):
+            await a.execute(each)
+        await (b.fetch_all if sql.startswith("SELECT") else b.execute)(sql)
