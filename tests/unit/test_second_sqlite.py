@@ -356,6 +356,36 @@ async def test_a_transaction_that_somebody_wrote_into_is_not_committed(unguarded
         other.close()
 
 
+# -- names ----------------------------------------------------------------------------------------
+
+
+@linux
+@pytest.mark.parametrize("make", [os.link, os.rename])
+async def test_another_process_cannot_open_it_by_another_name(
+    make: Callable[[str, str], None],
+) -> None:
+    """It would have a WAL of its own there."""
+    code = (
+        "import asyncio, holdfast\n"
+        "async def main():\n"
+        "    async with holdfast.open('b.db', busy_timeout=0) as db:\n"
+        "        await db.execute('INSERT INTO t VALUES(2)')\n"
+        "asyncio.run(main())"
+    )
+    async with opened() as db:
+        await db.execute("INSERT INTO t VALUES(1)")
+        make("a.db", "b.db")
+        said = elsewhere(code).stderr
+        assert "StorageUnavailableError" in said and "by another name" in said
+        assert not os.path.exists("b.db-wal")
+        if make is os.link:
+            # By this name it is open to every process.
+            assert another_holdfast("INSERT INTO t VALUES(3)") == ""
+    if make is os.link:
+        assert elsewhere(code).stderr == ""
+        assert await values() == [0, 1, 2, 3]
+
+
 # -- readers --------------------------------------------------------------------------------------
 
 

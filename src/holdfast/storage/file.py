@@ -93,6 +93,7 @@ class FileStorage(Storage):
             guard = FileGuard.enter(self.path)
             try:
                 guard.check_files(anew=True)
+                guard.claim_name(self.path)
                 if has_foreign_wal(self.path):
                     raise NotADatabaseError(
                         f"the WAL beside {self.name!r} was written for another database: replaying "

@@ -9,6 +9,7 @@ opened once more here, with its -shm, and locked while any connection of holdfas
 
     database   SHARED range       read    nobody is the last to close it, which would delete the WAL
     database   WRITE_AT, ours     write   one process of holdfast writes at a time
+    database   a name's, ours     read    nobody opens it by another hard link
     -shm       the DMS byte       read    nobody takes the -shm for one that a crash has left
     -shm       marks of readers   read    no checkpoint passes a snapshot that is being read
     -shm       the write lock     write   no SQLite begins to write inside of a transaction
@@ -27,6 +28,7 @@ Offsets: sqlite.org/walformat.html, section 2.3, and "os.h" in SQLite's sources.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import mmap
 import os
@@ -36,7 +38,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import ClassVar
 
 import apsw
@@ -51,6 +53,8 @@ _Range = tuple[int, int]
 SHARED: _Range = (0x4000_0002, 510)
 # Behind all that SQLite locks in a database file.
 WRITE_AT: _Range = (0x4000_1000, 1)
+# One byte for each name of a file, behind that.
+_NAMES_AT, _NAMES = 0x4000_2000, 1 << 48
 _SHM_WRITE: _Range = (120, 1)
 _SHM_READERS: tuple[_Range, ...] = tuple((at, 1) for at in range(123, 128))
 _SHM_DMS: _Range = (128, 1)
@@ -154,6 +158,30 @@ class FileGuard:
             os.close(descriptor)
         self._mappings, self._descriptors = [], []
         self._database = self._shm = self._index = None
+
+    def claim_name(self, path: str) -> None:
+        """Have the file by this name; SQLite finds a WAL by the name of its database.
+
+        StorageUnavailableError: another process has it by another name, with another WAL.
+        apsw.BusyError: another process claims it at this very moment.
+        """
+        with _lock:
+            if self._keepers or self._database is None:
+                return  # this process has it by this name, or no such locks
+            place = _name_at(path)
+            try:
+                if _has_other_name(self._database, place):
+                    raise StorageUnavailableError(
+                        f"{path!r} is a hard link of a file that another process has open by "
+                        "another name, or was renamed while that had it open; SQLite would damage "
+                        "a file that is written by two names. Open it by one of them"
+                    )
+                _set(self._database, _READ, (place, 1))
+                if _has_other_name(self._database, place):
+                    _set(self._database, _NONE, (place, 1))
+                    raise apsw.BusyError("another process opens it by another name")
+            except OSError as error:
+                logger.debug("the name of %r is not locked: %s", path, error)
 
     def keep(self, raw: apsw.Connection) -> None:
         """`raw` is open, with a WAL, and locked: so is the file from here on.
@@ -376,6 +404,21 @@ class FileGuard:
                     _set(self._shm, _NONE, mark)
 
 
+def _name_at(path: str) -> int:
+    """The byte of a name: the same for one that another mount of its folder has."""
+    folder, name = os.path.split(path)
+    text = f"{os.stat(folder).st_ino}/{name}".encode(errors="surrogateescape")
+    digest = hashlib.blake2b(text, digest_size=6).digest()
+    return _NAMES_AT + int.from_bytes(digest, "big")
+
+
+def _has_other_name(descriptor: int, place: int) -> bool:
+    """Whether another process has claimed any other name of the file."""
+    others = (_NAMES_AT, place - _NAMES_AT), (place + 1, _NAMES_AT + _NAMES - place)
+    # A length of 0 would mean all that follows.
+    return any(at[1] and _holder(descriptor, at) is not None for at in others)
+
+
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         stat = os.stat(path)
@@ -403,7 +446,7 @@ if sys.platform == "linux":
     # struct flock: type, whence, start, length, process
     _FLOCK = "@hhqqi0q"
 
-    @cache
+    @lru_cache
     def _flock(kind: int, where: _Range) -> bytes:
         return struct.pack(_FLOCK, kind, 0, *where, 0)
 
