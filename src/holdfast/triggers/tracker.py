@@ -31,6 +31,7 @@ from .inbox import Inbox
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
+    from ..bounds import Bound
     from ..database import Database
 
 logger = logging.getLogger("holdfast")
@@ -82,6 +83,8 @@ class DiffTracker:
         self._reset = False
         self._failures = 0
         self._ended = False
+        # Of the last stop(), whose waits the task's own disposing is one of.
+        self._stopping: Bound | None = None
 
     @property
     def source(self) -> str:
@@ -110,6 +113,8 @@ class DiffTracker:
     async def stop(self) -> None:
         """Wait for a handler in flight, then dispose of the trigger; idempotent.
 
+        DatabaseBusyError: others wrote for longer than the bound of this call; the trigger is
+        still there, and another stop() tries again.
         NestedTransactionError: called from the tracker's own handler, which it would wait for.
         """
         mine = _current.get() is self
@@ -122,9 +127,10 @@ class DiffTracker:
         if mine and self._reporting:
             # From on_error: the task ends when that returns.
             return
+        self._stopping = bound = self._database._bound()
         await self.drain()
         # The task did that, unless it was cancelled or could not.
-        await self._trigger.dispose()
+        await self._trigger.dispose_within(bound)
 
     def _waits_for_itself(self) -> NestedTransactionError:
         return NestedTransactionError(
@@ -188,7 +194,7 @@ class DiffTracker:
             # Which drops all of its triggers in one transaction.
             return
         try:
-            await self._trigger.dispose()
+            await self._trigger.dispose_within(self._stopping or self._database._bound())
         except Exception as error:
             # stop() tries again and tells; a dead tab's triggers are swept.
             logger.warning("the trigger of %r could not be dropped: %r", self, error)

@@ -11,6 +11,7 @@ from .operations import DiffOperation
 from .registry import Record, drop
 
 if TYPE_CHECKING:
+    from ..bounds import Bound
     from ..database import Database
     from ..transactions import Transaction
 
@@ -80,10 +81,14 @@ class DiffTrigger:
                     drop(transaction, self.record, temporary=self.temporary)
                 transaction.on_commit(self.finish)
             return
+        await self.dispose_within(self._database._bound())
+
+    async def dispose_within(self, bound: Bound) -> None:
+        """`dispose` as a step of a call with that bound."""
         async with self._disposing:
             if self._gone:
                 return
-            async with self._database._own_transaction() as tx:
+            async with self._database._own_transaction(bound) as tx:
                 with self._database._mender.own():
                     drop(tx, self.record, temporary=self.temporary)
             await self.finish()

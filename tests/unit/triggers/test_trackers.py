@@ -875,3 +875,34 @@ async def test_b10_filling_costs_no_more_than_writing(db: Database, recorder: Re
         return len(counted)
 
     assert await steps(2000) <= await steps(20) + 2
+
+
+@pytest.mark.here
+@pytest.mark.usefixtures("clock")
+async def test_stop_beside_a_writer_keeps_to_one_bound_and_may_be_called_again() -> None:
+    """The trigger is as long there as it could not be dropped."""
+    async with holdfast.open("a.db", storage="memory", busy_timeout=2) as db:
+        await db.execute("CREATE TABLE t(v)")
+        tracker = await db.triggers.track_table_diff("t", Recorder())
+        writing, done = asyncio.Event(), asyncio.Event()
+
+        async def write() -> None:
+            async with db.write_transaction():
+                writing.set()
+                await done.wait()
+
+        writer = asyncio.ensure_future(write())
+        await writing.wait()
+        for _ in range(2):
+            start = time.monotonic()
+            with pytest.raises(holdfast.DatabaseBusyError, match="for longer than 2 s"):
+                await tracker.stop()
+            assert 2 <= time.monotonic() - start < 2.1
+            assert not tracker.trigger.gone
+        done.set()
+        await writer
+        await tracker.stop()
+        assert tracker.trigger.gone
+        assert (
+            await db.fetch_all("SELECT name FROM temp.sqlite_master WHERE type = 'trigger'") == []
+        )
