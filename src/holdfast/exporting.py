@@ -45,11 +45,15 @@ async def _report_nothing(done: int, total: int | None) -> None:
     pass
 
 
+# The part of the progress that is the snapshot: one over this.
+_SNAPSHOT = 8
+
+
 async def export_chunks(database: Database, on_progress: OnProgress | None) -> AsyncIterator[bytes]:
     """See `Database.export_chunks`.
 
-    Half of the progress is the snapshot, half the reading. How much there will be to read is known
-    after the snapshot; until then it is what is not free in the database.
+    How much there will be to read is known after the snapshot: without free pages, and without what
+    trackers have recorded. So the snapshot is a small part of the progress, which never goes back.
     """
     progress = check_progress(on_progress)
     store = database._storage.store()
@@ -70,7 +74,7 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
                     async for done, pages in copy(source, raw):
                         tx.check_ended()
                         expected = (pages - free) * size
-                        reported = expected * done // pages // 2
+                        reported = expected * done // pages // _SNAPSHOT
                         await progress(reported, expected)
             with store.explaining():
                 # The backup copies the header too, so the copy is still marked WAL.
