@@ -114,10 +114,12 @@ async def ended_by_sqlite(db: Database) -> None:
 
 
 async def begun_anew(db: Database) -> None:
-    async with db.write_transaction() as tx:
-        raw = tx.connection
-        raw.execute("ROLLBACK")
-        raw.execute("BEGIN IMMEDIATE")
+    # Where the lock to write is one that SQLite does not know of, it is this transaction's own.
+    with contextlib.suppress(apsw.BusyError):
+        async with db.write_transaction() as tx:
+            raw = tx.connection
+            raw.execute("ROLLBACK")
+            raw.execute("BEGIN IMMEDIATE")
 
 
 async def schema_undone(db: Database) -> None:
