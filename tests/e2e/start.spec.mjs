@@ -89,7 +89,7 @@ test("packages are kept for pages without Python, and installed anew when they a
   const put = await visit("put");
   // Whole, with the sources: a traceback has their lines.
   const error = await put.evaluate(() => failure(() => db.execute("SELEKT")));
-  expect(error.traceback).toContain("return await function(*args)");
+  expect(error.traceback).toContain("await function(*args)");
 
   const workers = () =>
     put.evaluate(async () => {

@@ -168,7 +168,7 @@ async def test_an_error_keeps_the_one_that_it_was_raised_from(
     db: Database, client: Client, tmp_path: Path
 ) -> None:
     garbage = tmp_path / "garbage.db"
-    garbage.write_bytes(b"this is not a database" * 100)
+    garbage.write_bytes(b"SQLite format 3\0" + b"this is not a database" * 100)
     with pytest.raises(holdfast.NotADatabaseError) as caught:
         await client.open(str(garbage))
     assert isinstance(caught.value.__cause__, apsw.NotADBError)

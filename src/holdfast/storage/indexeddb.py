@@ -31,7 +31,7 @@ class IndexedDBStorage(Storage):
     kind = "indexeddb"
     persists_triggers = False
     commits_at_once = False
-    shortest_wait = 0.1
+    shortest_wait = 0.05
     shares_temporary = True
 
     def __init__(self, name: str, synchronous: str) -> None:

@@ -37,7 +37,7 @@ class OpfsStorage(Storage):
 
     kind = "opfs"
     persists_triggers = True
-    shortest_wait = 0.1
+    shortest_wait = 0.05
 
     def __init__(self, name: str, synchronous: str) -> None:
         super().__init__(name, synchronous)
