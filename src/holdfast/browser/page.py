@@ -57,7 +57,15 @@ def is_shared_worker() -> bool:
 
 def is_own_shared_worker() -> bool:
     """Whether it is the one that holdfast started: see shared.py."""
-    return is_shared_worker() and str(js.self.name).startswith(SHARED_NAME)
+    return is_shared_worker() and _worker_name().startswith(SHARED_NAME)
+
+
+def _worker_name() -> str:
+    # WebKit's getters take no proxy of the global object for it; without a receiver they find it.
+    for place in (js.globalThis, js.SharedWorkerGlobalScope.prototype):
+        if found := js.Object.getOwnPropertyDescriptor(place, "name"):
+            return str(js.Reflect.apply(found.get, None, js.Array.new()))
+    return ""
 
 
 class PageWorker:
