@@ -139,6 +139,8 @@ class Leases:
         self._waker = Waker()
         # Others read when this tab last wished that they did not.
         self._missed = False
+        # A reader of this tab was in the way of what was last to be done alone.
+        self.own_reader_stayed = False
         self._last_used = 0.0
         self._taken = 0.0  # when the lease to write was granted
         self._idle_timer: asyncio.Handle | None = None
@@ -147,6 +149,11 @@ class Leases:
     @property
     def level(self) -> Level:
         return self._level
+
+    @property
+    def readers(self) -> int:
+        """Transactions of this tab that are open now, writers included."""
+        return self._readers
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -272,7 +279,8 @@ class Leases:
         except DatabaseBusyError:
             return False
         try:
-            if not await self._wait_for_readers(bound, but=1):
+            self.own_reader_stayed = not await self._wait_for_readers(bound, but=1)
+            if self.own_reader_stayed:
                 return False
             self._give_read()
             self._read = await self._moment_without_readers(bound, drain)

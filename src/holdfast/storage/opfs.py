@@ -234,6 +234,7 @@ class OpfsStorage(Storage):
         if self._node is not None:
             self._reads -= 1
             self._node.leases.leave_read()
+            self._node.wal.own_reader_left()
 
     def write_waits(self) -> bool:
         return self.node.leases.level < Level.WRITE

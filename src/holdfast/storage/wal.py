@@ -70,8 +70,10 @@ class Wal:
         self._position = array("I", [0, 0, 0])
         self._position_at = self._position.buffer_info()[0]
         self._checkpoint_at = CHECKPOINT
-        # Others read all the time, when a checkpoint was tried.
+        # Readers were in the way of the last checkpoint that was tried, and of all since.
         self._missed = False
+        # One of them has left since.
+        self._reader_left = False
         self._task: asyncio.Task[None] | None = None
 
     def catch_up(self, connection: Connection) -> None:
@@ -147,21 +149,32 @@ class Wal:
     def reader_left(self) -> None:
         """A reader of another tab; it may have been what kept a checkpoint from being made."""
         if self._missed:
-            self._missed = False
             self._checkpoint_at = CHECKPOINT
+            self._reader_left = True
             if self._task is None:
                 self._task = asyncio.get_running_loop().create_task(self._make_up_for_it())
                 self._task.add_done_callback(self._made_up)
 
+    def own_reader_left(self) -> None:
+        """The same for a reader of this tab, of which no message tells."""
+        if self._missed and self._leases.own_reader_stayed and not self._leases.readers:
+            self.reader_left()
+
     async def _make_up_for_it(self) -> None:
         """The checkpoint that was missed, even if no write comes."""
-        self._presence.check()
-        await self._leases.write(Bound(_UNASKED))
-        try:
-            if self.wants_checkpoint:
-                await self.checkpoint()
-        finally:
-            self._leases.leave_write()
+        while self._missed and self._reader_left:
+            self._presence.check()
+            try:
+                await self._leases.write(Bound(_UNASKED))
+            except DatabaseBusyError:
+                # Others write for long; the last of them may miss it too, so this waits again.
+                continue
+            try:
+                self._reader_left = False
+                if self._missed:
+                    await self.checkpoint()
+            finally:
+                self._leases.leave_write()
 
     def _made_up(self, task: asyncio.Task[None]) -> None:
         self._task = None
