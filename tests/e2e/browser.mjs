@@ -1,9 +1,9 @@
 // One browser with one profile, and the tabs of it that are open. See tabs.mjs.
 import { chromium, expect, firefox } from "@playwright/test";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { launchPlain } from "./plain-chromium.mjs";
 import { alive, browserProcess, busyProcess, tabProcesses } from "./processes.mjs";
@@ -33,6 +33,11 @@ const kinds = {
 // Idle tabs that wait for the next test: most tests have two or three.
 const KEPT = 4;
 
+// What the browsers of the specs begin with: see profile.setup.mjs.
+const keptProfile = (name) => join(".build", "e2e-profiles", name);
+// Files that say which process has a profile.
+const isLock = (path) => /^(Singleton\w+|lock|\.parentlock)$/.test(basename(path));
+
 function executablePath({ variable, names }) {
   if (process.env[variable]) return process.env[variable];
   const search = 'for name; do command -v "$name" && break; done';
@@ -52,11 +57,13 @@ export class Browser {
   #handleMode;
 
   // plain: where a page can be hidden, frozen and gone back to; see plain-chromium.mjs.
-  constructor(name, { ignoreMode = false, plain = false } = {}) {
+  // fresh: with an empty profile, and not the one that profile.setup.mjs made.
+  constructor(name, { ignoreMode = false, plain = false, fresh = false } = {}) {
     this.#kind = kinds[name];
     this.#plain = plain && name === "chromium";
     this.ignoreMode = ignoreMode;
     this.profile = mkdtempSync(join(tmpdir(), "holdfast-e2e-"));
+    if (!fresh) cpSync(keptProfile(name), this.profile, { recursive: true });
   }
 
   static async launch(name, options) {
@@ -169,10 +176,15 @@ export class Browser {
     return /[\d.]+\d\w*/.exec(stdout)[0];
   }
 
-  /** A stopped renderer would keep the browser from closing. */
-  async close() {
+  /** A stopped renderer would keep the browser from closing. keepAs: others begin with its profile. */
+  async close({ keepAs } = {}) {
     for (const tab of this.#open) tab.resume();
     await (this.#plain || this.context).close();
+    if (keepAs) {
+      const kept = keptProfile(keepAs);
+      rmSync(kept, { recursive: true, force: true });
+      cpSync(this.profile, kept, { recursive: true, filter: (path) => !isLock(path) });
+    }
     rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }
