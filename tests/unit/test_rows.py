@@ -23,9 +23,12 @@ def python_tests() -> list[tuple[Path, str, set[str]]]:
     found: list[tuple[Path, str, set[str]]] = []
     for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py")):
         # Not by ast: between other tests CPython 3.11 loses count of its depth.
-        functions = re.findall(r"^(?:async )?def (test_\w+)\(([^)]*)\)", path.read_text(), re.M)
-        for name, parameters in functions:
-            found.append((path, name, set(re.findall(r"(\w+):", parameters))))
+        functions = re.findall(
+            r"^((?:@.*\n)*)(?:async )?def (test_\w+)\(([^)]*)\)", path.read_text(), re.M
+        )
+        for marks, name, parameters in functions:
+            used = re.findall(r'@pytest\.mark\.usefixtures\("(\w+)"\)', marks)
+            found.append((path, name, {*used, *re.findall(r"(\w+):", parameters)}))
     return found
 
 
