@@ -42,7 +42,7 @@ lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, and tsc on th
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	npx --no-install tsc -p tests/types
-	node tests/types/documented.mjs src/holdfast/browser/holdfast.d.mts
+	node tests/types/documented.mjs src/holdfast/javascript/holdfast.d.mts
 
 test: $(BUILD)/needs-compiler $(BUILD)/needs-browser $(BUILD)/needs-webkit $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-lock.json ## all tests: unit, browser, e2e
 	$(RUN) scripts/run_tests.py unit browser e2e

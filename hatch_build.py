@@ -12,9 +12,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULE_IN_WHEEL = "holdfast/vfs/holdfast_vfs.wasm"
-SCRIPT_IN_WHEEL = "holdfast/browser/holdfast.mjs"
+SCRIPT_IN_WHEEL = "holdfast/javascript/holdfast.mjs"
 # A worker that is made of a blob: URL has nothing beside it to import from.
-IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w.]+)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"(\.[\w./]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
 
 
@@ -30,7 +30,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
         _build_script(Path(self.root)).build_wasm(module)
         build_data["force_include"][str(module)] = MODULE_IN_WHEEL
         script = Path(self._output.name) / "holdfast.mjs"
-        script.write_text(_joined_script(Path(self.root) / "src" / "holdfast" / "browser"))
+        script.write_text(_joined_script(Path(self.root) / "src" / "holdfast" / "javascript"))
         build_data["force_include"][str(script)] = SCRIPT_IN_WHEEL
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
@@ -41,16 +41,17 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
 def _joined_script(folder: Path) -> str:
     """holdfast.mjs, with what it imports in place of the first line that does."""
-    there = {"holdfast.mjs"}
+    script = folder / "holdfast.mjs"
+    there = {script.resolve()}
 
     def part(line: re.Match[str]) -> str:
-        name = line[1]
-        if name in there:
+        path = (folder / line[1]).resolve()
+        if path in there:
             return ""
-        there.add(name)
-        return EXPORT.sub("", IMPORT.sub(part, (folder / name).read_text("utf-8")))
+        there.add(path)
+        return EXPORT.sub("", IMPORT.sub(part, path.read_text("utf-8")))
 
-    return IMPORT.sub(part, (folder / "holdfast.mjs").read_text("utf-8"))
+    return IMPORT.sub(part, script.read_text("utf-8"))
 
 
 def _build_script(root: Path) -> ModuleType:

@@ -11,7 +11,7 @@ import apsw.speedtest as program
 
 from holdfast.browser.files import DatabaseFiles, look
 from holdfast.browser.host import vfs_functions
-from holdfast.storage.node import load_extension
+from holdfast.storage.opfs.node import load_extension
 
 NAME = "speedtest.db"
 EXCLUSIVE = 3

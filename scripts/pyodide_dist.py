@@ -46,8 +46,8 @@ def assemble(pyodide: Path, wheel: Path, cache: Path, output: Path) -> None:
         shutil.copy(file, output)
     # For pages that load it themselves, because of their policy or as JavaScript's module.
     with zipfile.ZipFile(wheel) as archive:
-        for script in ("host.js", "holdfast.mjs"):
-            (output / script).write_bytes(archive.read(f"holdfast/browser/{script}"))
+        for script in ("browser/host.js", "javascript/holdfast.mjs"):
+            (output / Path(script).name).write_bytes(archive.read(f"holdfast/{script}"))
 
     names = {canonicalize_name(parse_wheel_filename(file.name)[0]) for file in wheels}
     environment = _marker_environment(released["info"])

@@ -4,8 +4,6 @@
 other's tables, `Database.triggers`.
 """
 
-from .changes import TableChange
-from .database import Database
 from .errors import (
     BacklogExceededError,
     DatabaseBusyError,
@@ -28,11 +26,13 @@ from .holds import (
     NavigatorTriggerHoldManager,
     TriggerHoldManager,
 )
+from .local.changes import TableChange
+from .local.database import Database
 from .opening import open
-from .rows import ExecuteResult, Row
 from .schema import Column, Schema, Table
+from .session.transactions import Transaction
+from .sqlite.rows import ExecuteResult, Row
 from .storage import StorageStatus
-from .transactions import Transaction
 from .triggers import (
     DiffContext,
     DiffOperation,

@@ -9,21 +9,12 @@ from typing import Any
 
 from .bounds import Bound
 from .errors import NestedTransactionError, NotADatabaseError
-from .exporting import OnProgress, Report, check_progress
+from .local.exporting import OnProgress, Report, check_progress
 from .remote.engine import elsewhere
 from .schema import check_internal
+from .session.transactions import write_transactions
 from .storage import choose_kind, choose_store
-from .storage.store import (
-    HEADER,
-    STEP,
-    Scratch,
-    check,
-    check_header,
-    check_whole,
-    copy,
-    unsound,
-)
-from .transactions import write_transactions
+from .storage.store import HEADER, STEP, Scratch, check, check_header, check_whole, copy, unsound
 from .triggers.strip import strip
 
 
@@ -152,14 +143,14 @@ async def databases_here(storage: str, folder: str | None) -> list[str]:
     if kind == "memory":
         return []
     if kind == "opfs":
-        from .storage.opfs_store import names
+        from .storage.opfs.store import names
 
         return await names()
     if kind == "indexeddb":
-        from .storage.indexeddb_store import names
+        from .storage.indexeddb.store import names
 
         return await names()
-    from .storage import file_store
+    from .storage.file import store as file_store
 
     return file_store.names(folder)
 

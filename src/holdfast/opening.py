@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from .bounds import Bound
-from .database import Database
+from .local.database import Database
 from .remote.engine import elsewhere
 from .schema import Schema
+from .session.writing import no_space
 from .storage import choose
-from .writing import no_space
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager

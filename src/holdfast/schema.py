@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .sqltext import (
+from .sqlite.sqltext import (
     check_name,
     fold,
     json_object_of,
@@ -35,7 +35,7 @@ from .sqltext import (
 )
 
 if TYPE_CHECKING:
-    from .transactions import RunsSql, Transaction
+    from .session.transactions import RunsSql, Transaction
 
 TYPES = ("TEXT", "INTEGER", "REAL")
 

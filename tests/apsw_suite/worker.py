@@ -13,7 +13,7 @@ from suite import DATABASES, SUFFIXES, add, run
 
 from holdfast.browser.files import DatabaseFiles, look
 from holdfast.browser.host import vfs_functions
-from holdfast.storage.node import load_extension
+from holdfast.storage.opfs.node import load_extension
 
 # In Pyodide's file system: see opfs_files.js.
 FOLDER = "/opfs"

@@ -330,7 +330,7 @@ test("pages with another version of the package do not mix with this one", async
   const b = await openTab({ own: true });
   await a.run(open);
   await a.run(insert());
-  await b.run(`import holdfast, holdfast.storage.node as node; node.PROTOCOL -= 1`);
+  await b.run(`import holdfast, holdfast.storage.opfs.node as node; node.PROTOCOL -= 1`);
   expect(await b.run(raised(`await holdfast.open("failures.db")`))).toMatch(
     /^StorageUnavailableError: 'failures\.db' is open in a page with another version/,
   );

@@ -9,7 +9,7 @@ const WRITES = 350;
 
 const prepare = `
 import asyncio, holdfast
-import holdfast.storage.wal as wal
+import holdfast.storage.opfs.wal as wal
 db = await holdfast.open("fairness.db", busy_timeout=60)
 await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, n INTEGER)")
 await db.execute("CREATE TABLE IF NOT EXISTS pads(tab INTEGER PRIMARY KEY, pad BLOB)")

@@ -1,6 +1,6 @@
 // What JavaScript gives and gets: values as SQLite stores them, arguments that are wrong, and errors
 // in its own terms.
-import { inJavaScript } from "../../src/holdfast/browser/vocabulary.mjs";
+import { inJavaScript } from "../../src/holdfast/javascript/vocabulary.mjs";
 import { openPage } from "./javascript.mjs";
 import { expect, test } from "./tabs.mjs";
 

@@ -56,7 +56,7 @@ test("JavaScript has the whole of it, beside a page with Python", async ({ conte
     });
     expect([kept, lost, own]).toEqual([0, 0, true]);
     expect(sql).toMatchObject({ name: "SQLError", ours: true });
-    expect(sql.traceback).toContain("holdfast/statements.py");
+    expect(sql.traceback).toContain("holdfast/sqlite/statements.py");
     expect(value).toMatchObject({ name: "ValueError", ours: true });
     expect(left.name).toBe("DatabaseClosedError");
   });

@@ -176,7 +176,7 @@ writing = asyncio.ensure_future(write())
   expect(await a.run(frames)).toBeGreaterThan(300);
   // Nobody is in its way, and it has the time that a slow browser takes to say so.
   await a.run(`
-import holdfast.storage.wal as wal
+import holdfast.storage.opfs.wal as wal
 wal.BRIEFLY = ${PATIENCE}
 await db.close()
 `);

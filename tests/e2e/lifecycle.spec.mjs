@@ -22,9 +22,9 @@ def replace(name, old, new):
     text = file.read_text()
     assert text.count(old) == 1, name
     file.write_text(text.replace(old, new))
-replace("storage/leases.py", "IDLE = 0.1", "IDLE = 3600.0")
-replace("storage/leases.py", "SLICE = 0.02", "SLICE = 3600.0")
-replace("database.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
+replace("storage/opfs/leases.py", "IDLE = 0.1", "IDLE = 3600.0")
+replace("storage/opfs/leases.py", "SLICE = 0.02", "SLICE = 3600.0")
+replace("local/database.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
 `;
 
 // Longer than anybody is kept waiting by more than a computer that is slow.

@@ -53,7 +53,7 @@ caught`);
     expect(type).toBe("ConstraintError");
     expect(code).toBe(2067);
     // Where it was raised in the worker, and where it was awaited here.
-    expect(cause).toContain("holdfast/connection.py");
+    expect(cause).toContain("holdfast/sqlite/connection.py");
     expect(cause).toContain('File "<exec>"');
   });
 

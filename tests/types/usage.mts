@@ -17,7 +17,7 @@ import {
   type TableChange,
   type TrackedTrigger,
   type Value,
-} from "../../src/holdfast/browser/holdfast.mjs";
+} from "../../src/holdfast/javascript/holdfast.mjs";
 
 /** Fails to compile unless the two are the very same type. */
 type Same<A, B> =

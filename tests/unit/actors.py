@@ -20,7 +20,7 @@ from simulated_files import EXCLUSIVE, READ_ONLY, SHARED, Handle
 from simulated_javascript import JsException
 from simulated_opfs import Library
 
-from holdfast.storage.blocks import BLOCK
+from holdfast.storage.indexeddb.blocks import BLOCK
 
 # Of the simulated browser's seconds.
 SETTLED = 1.0

@@ -18,8 +18,8 @@ from simulated_locks import LockQueues
 
 import holdfast.files
 import holdfast.storage
-from holdfast.storage import hub
-from holdfast.storage.blocks import BLOCK
+from holdfast.storage.indexeddb import hub
+from holdfast.storage.indexeddb.blocks import BLOCK
 
 # How many turns of the event loop a transaction takes.
 TURNS = 3

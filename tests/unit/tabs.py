@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from simulated_locks import LockQueues
 
-from holdfast.storage.leases import Leases, Level
+from holdfast.storage.opfs.leases import Leases, Level
 
 
 class Request:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import apsw
 import pytest
 
-from holdfast.storage.blocks import BLOCK, JOURNAL, Blocks, joined, split
+from holdfast.storage.indexeddb.blocks import BLOCK, JOURNAL, Blocks, joined, split
 
 
 @pytest.fixture

@@ -17,13 +17,8 @@ from patience import PATIENCE
 from uses import USES, until_it_fails
 
 import holdfast
-from holdfast import (
-    Database,
-    DatabaseClosedError,
-    DiffContext,
-    MemoryTriggerHoldManager,
-)
-from holdfast.storage import file as file_storage
+from holdfast import Database, DatabaseClosedError, DiffContext, MemoryTriggerHoldManager
+from holdfast.storage.file import storage as file_storage
 
 pytestmark = pytest.mark.everywhere
 

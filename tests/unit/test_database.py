@@ -26,8 +26,8 @@ from holdfast import (
     StorageUnavailableError,
     TableChange,
 )
-from holdfast.storage.file import FileStorage
-from holdfast.storage.opfs import OpfsStorage
+from holdfast.storage.file.storage import FileStorage
+from holdfast.storage.opfs.storage import OpfsStorage
 
 pytestmark = pytest.mark.everywhere
 
@@ -836,7 +836,7 @@ async def test_opening_without_a_schema_leaves_the_views_of_others(path: str) ->
 async def test_a_change_that_nobody_announced_is_found(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holdfast.database, "LOOKOUT", 0.01)
+    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 0.01)
     async with holdfast.open(path) as db:
         await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
         changes, watching = db.changes(), db.watch("SELECT count(*) FROM t")

@@ -17,9 +17,9 @@ import pytest
 from patience import PATIENCE
 
 import holdfast
-from holdfast.storage.file import FileStorage
-from holdfast.storage.file_channel import FileChannel
-from holdfast.storage.wal_index import count_commits
+from holdfast.storage.file.channel import FileChannel
+from holdfast.storage.file.storage import FileStorage
+from holdfast.storage.file.wal_index import count_commits
 
 WRITER = """
 import asyncio, os, sys
@@ -69,7 +69,7 @@ class Writer:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     # Only what is told arrives: nobody looks out.
-    monkeypatch.setattr(holdfast.database, "LOOKOUT", 3600)
+    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 3600)
     # Short, for the path of a socket is.
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("TMPDIR", folder)
@@ -136,7 +136,7 @@ async def test_what_cannot_be_told_costs_nothing_but_time(
 ) -> None:
     monkeypatch.delattr(socket, "AF_UNIX")
     assert FileChannel.open((1, 2), print) is None
-    monkeypatch.setattr(holdfast.database, "LOOKOUT", 0.01)
+    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 0.01)
     async with holdfast.open(path) as db:
         await db.execute("CREATE TABLE t(x)")
         first = asyncio.ensure_future(anext(db.changes()))

@@ -30,8 +30,8 @@ from holdfast import (
     StorageUnavailableError,
     Table,
 )
-from holdfast.storage import file
-from holdfast.storage.file_store import FileStore
+from holdfast.storage.file import storage as file
+from holdfast.storage.file.store import FileStore
 
 pytestmark = pytest.mark.everywhere
 

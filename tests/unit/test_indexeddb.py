@@ -35,7 +35,7 @@ from holdfast import (
 )
 from holdfast.remote.client import connect
 from holdfast.remote.server import Server
-from holdfast.storage import hub
+from holdfast.storage.indexeddb import hub
 
 pytestmark = pytest.mark.usefixtures("clock")
 

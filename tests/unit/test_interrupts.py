@@ -12,9 +12,10 @@ import pytest
 from across import MemoryPort, pair
 from patience import LONGER
 
-from holdfast import Database, DatabaseClosedError, interrupts
+from holdfast import Database, DatabaseClosedError
 from holdfast.remote.client import Client
 from holdfast.remote.server import Server
+from holdfast.sqlite import interrupts
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
 # It ends by being interrupted, or never.

@@ -10,7 +10,7 @@ from tabs import Request, World
 
 from holdfast import DatabaseBusyError
 from holdfast.bounds import Bound
-from holdfast.storage.leases import IDLE, SLICE, Leases, Level
+from holdfast.storage.opfs.leases import IDLE, SLICE, Leases, Level
 
 
 def nothing() -> None:

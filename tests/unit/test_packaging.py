@@ -117,10 +117,10 @@ def test_host_js_has_the_wheels_version(wheel: Path) -> None:
 
 def test_the_script_is_one_module_of_all_its_parts(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        script = archive.read("holdfast/browser/holdfast.mjs").decode()
-    assert 'from "./' not in script and 'import "./' not in script
-    folder = ROOT / "src" / "holdfast" / "browser"
-    parts = [folder / "host.js", *folder.glob("*.mjs")]
+        script = archive.read("holdfast/javascript/holdfast.mjs").decode()
+    assert 'from ".' not in script and 'import ".' not in script
+    folder = ROOT / "src" / "holdfast" / "javascript"
+    parts = [folder.parent / "browser" / "host.js", *folder.glob("*.mjs")]
     assert len(parts) > 5
     for part in parts:
         # Each once, however many import it.

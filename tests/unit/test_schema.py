@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.schema import MAX_COLUMNS, Column, Schema, Table, next_tx_id, stored_tables
-from holdfast.transactions import Transaction
+from holdfast.session.transactions import Transaction
 
 LISTS = Table("lists", [Column.text("name"), Column.integer("n"), Column.real("x")])
 

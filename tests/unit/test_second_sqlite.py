@@ -1,6 +1,6 @@
 """Another SQLite in the process, or anything that closes the file there, costs nothing.
 
-The kernel then drops all POSIX locks that this process has on the file; see storage/file_guard.py.
+The kernel then drops all POSIX locks that this process has on the file; see storage/file/guard.py.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from patience import PATIENCE
 
 import holdfast
 from holdfast import DatabaseBusyError, StorageUnavailableError
-from holdfast.storage import file_guard
-from holdfast.storage.file import FileStorage
+from holdfast.storage.file import guard as file_guard
+from holdfast.storage.file.storage import FileStorage
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no locks of open files")
 

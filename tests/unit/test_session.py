@@ -13,7 +13,7 @@ from patience import LONGER, PATIENCE
 
 import holdfast
 from holdfast import Database
-from holdfast.session import COPIED_PRAGMAS
+from holdfast.sqlite.settings import COPIED_PRAGMAS
 
 
 @pytest.fixture(params=["file", "memory", "indexeddb"])

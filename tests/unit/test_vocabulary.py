@@ -11,10 +11,15 @@ from holdfast import Database, Transaction
 from holdfast.triggers import DiffContext, DiffTracker, TriggerManager
 
 PACKAGE = Path(holdfast.__file__).parent
-SCRIPT = (PACKAGE / "browser" / "vocabulary.mjs").read_text()
+SCRIPT = (PACKAGE / "javascript" / "vocabulary.mjs").read_text()
 
 # These have no page of JavaScript at the other end, or no such thing is there to be named.
-ELSEWHERE = {"storage/file.py", "storage/file_store.py", "storage/file_channel.py", "vfs/build.py"}
+ELSEWHERE = {
+    "storage/file/channel.py",
+    "storage/file/storage.py",
+    "storage/file/store.py",
+    "vfs/build.py",
+}
 NOT_THERE = {
     "hold_id", "hold_manager", "is_held", "held", "obtain_hold", "read_only", "row_factory",
     "run_sql", "on_commit", "on_rollback", "is_open", "check_ended", "close_cursors",
@@ -80,14 +85,14 @@ def test_functions_of_the_package_are_those_of_the_module() -> None:
 
 
 def test_every_word_is_a_name_of_the_types() -> None:
-    types = (PACKAGE / "browser" / "holdfast.d.mts").read_text()
+    types = (PACKAGE / "javascript" / "holdfast.d.mts").read_text()
     for name, word in vocabulary().items():
         if "_" in name.removeprefix("holdfast."):
             assert re.search(rf"\b{word.rpartition('.')[2]}\b", types), f"{name}: {word}"
 
 
 def test_each_option_that_is_taken_has_a_type_to_be_checked() -> None:
-    folder = PACKAGE / "browser"
+    folder = PACKAGE / "javascript"
     options = (folder / "options.mjs").read_text()
     kinds = options[options.index("const KINDS = {") :]
     checked = set(re.findall(r"^  (\w+):", kinds[: kinds.index("};")], re.M))

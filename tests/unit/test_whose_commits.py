@@ -14,8 +14,8 @@ from across import inside
 
 import holdfast
 from holdfast import Database, DiffContext, StorageUnavailableError, TableChange
-from holdfast.announcements import Announcement
-from holdfast.changes import MANY
+from holdfast.local.changes import MANY
+from holdfast.session.announcements import Announcement
 from holdfast.storage.history import History
 
 Open = Callable[[], Awaitable[Database]]
@@ -198,7 +198,7 @@ async def test_what_a_program_without_holdfast_commits_is_found(
 async def test_an_error_does_not_end_the_look_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(holdfast.database, "LOOKOUT", 0.001)
+    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 0.001)
     async with holdfast.open(str(tmp_path / "a.db")) as db:
         await db.execute("CREATE TABLE t(v)")
         looks = asyncio.Semaphore(0)

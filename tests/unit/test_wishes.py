@@ -10,8 +10,8 @@ import pytest
 from tabs import World
 
 from holdfast.bounds import Bound
-from holdfast.storage.leases import SLICE, Leases, Level
-from holdfast.storage.wishes import DRAIN, HOLD_BACK
+from holdfast.storage.opfs.leases import SLICE, Leases, Level
+from holdfast.storage.opfs.wishes import DRAIN, HOLD_BACK
 
 pytestmark = pytest.mark.usefixtures("clock")
 

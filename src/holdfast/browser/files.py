@@ -38,7 +38,7 @@ class DatabaseFiles:
     """A database's files: the main one, its WAL, its rollback journal.
 
     `numbers` stand for them in the VFS. With `shared` handles every tab keeps them open; exclusive
-    ones are opened and closed with a lease (see storage/leases.py).
+    ones are opened and closed with a lease (see storage/opfs/leases.py).
     """
 
     def __init__(self, name: str, numbers: list[int], shared: bool) -> None:

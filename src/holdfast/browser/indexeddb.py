@@ -25,7 +25,7 @@ _AT_ONCE = 1024
 
 
 class BlockStore:
-    """The blocks of one database. Whoever opens it has claimed it, see storage/hub.py."""
+    """The blocks of one database. Whoever opens it has claimed it, see storage/indexeddb/hub.py."""
 
     def __init__(self, name: str, database: Any) -> None:
         self.name = name

@@ -160,7 +160,7 @@ def not_started(what: str, why: str, url: str | None) -> StorageUnavailableError
     """The error for a worker, `what`, that was to run holdfast.mjs at `url`."""
     advice = (
         "a Content-Security-Policy that forbids workers of blob: URLs does that: serve the "
-        "wheel's holdfast/browser/holdfast.mjs, and say where with holdfast.open(…, "
+        "wheel's holdfast/javascript/holdfast.mjs, and say where with holdfast.open(…, "
         'worker="/holdfast.mjs")'
         if url is None
         else f"check that {url} is the holdfast.mjs of the installed wheel"
@@ -196,7 +196,7 @@ def script(url: str | None) -> str:
     """Where holdfast.mjs is; None: made from the package."""
     if url is not None:
         return _absolute(url)
-    source = files(__package__).joinpath("holdfast.mjs").read_text("utf-8")
+    source = files("holdfast").joinpath("javascript", "holdfast.mjs").read_text("utf-8")
     blob = js.Blob.new(as_list(source), as_object({"type": "text/javascript"}))
     # Not revoked: a worker may load its script later than its constructor returns.
     return str(js.URL.createObjectURL(blob))

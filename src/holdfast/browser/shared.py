@@ -52,15 +52,7 @@ import js
 from pyodide.ffi import JsException, create_proxy
 
 from ..errors import StorageUnavailableError
-from .page import (
-    SHARED_NAME,
-    as_list,
-    as_object,
-    not_started,
-    pyodide_options,
-    script,
-    send_files,
-)
+from .page import SHARED_NAME, as_list, as_object, not_started, pyodide_options, script, send_files
 from .ports import BrowserPort
 from .refusals import refusal
 

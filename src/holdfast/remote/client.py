@@ -15,13 +15,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from ..exporting import OnProgress
 from ..holds import (
     FileTriggerHoldManager,
     MemoryTriggerHoldManager,
     NavigatorTriggerHoldManager,
     TriggerHoldManager,
 )
+from ..local.exporting import OnProgress
 from . import wire
 from .database import RemoteDatabase, Transfer
 from .flags import Flags
@@ -30,7 +30,7 @@ from .port import Port
 from .server import PROTOCOL, check_versions
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..local.database import Database
     from ..schema import Schema
 
 Plain = Any

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
-from ..changes import TableChange
-from ..database import Database
-from ..exporting import OnProgress, check_progress
 from ..giving_back import give_back
-from ..parameters import plain_many, plain_parameters
-from ..rows import ExecuteResult, Parameters, Row
-from ..transactions import Transaction, is_inside, write_transactions
+from ..local.changes import TableChange
+from ..local.database import Database
+from ..local.exporting import OnProgress, check_progress
+from ..session.transactions import Transaction, is_inside, write_transactions
+from ..sqlite.parameters import plain_many, plain_parameters
+from ..sqlite.rows import ExecuteResult, Parameters, Row
 from . import wire
 from .peer import Peer
 from .transactions import Block

@@ -24,8 +24,8 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from .. import interrupts
 from ..errors import DatabaseClosedError
+from ..sqlite import interrupts
 from .flags import Flags
 from .port import Port
 from .wire import Errors, PlainRows

@@ -16,14 +16,14 @@ from typing import Any
 
 import apsw
 
-from ..database import Database
 from ..giving_back import give_back
-from ..rows import ExecuteResult
-from ..transactions import Transaction
+from ..local.database import Database
+from ..session.transactions import Transaction
+from ..session.writing import CancelledLate
+from ..sqlite.rows import ExecuteResult
 from ..triggers import DiffContext, DiffTracker, DiffTrigger
 from ..triggers.registry import plain_record
 from ..triggers.tracker import DistantHandler
-from ..writing import CancelledLate
 from . import wire
 from .peer import Peer, start, to_its_end
 

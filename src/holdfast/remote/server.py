@@ -18,8 +18,8 @@ from importlib.metadata import version
 from typing import Any
 
 from .. import files, holds
-from ..database import Database
 from ..errors import StorageUnavailableError
+from ..local.database import Database
 from ..opening import open
 from . import wire
 from .flags import Flags

@@ -12,9 +12,9 @@ import apsw
 
 from ..errors import DatabaseClosedError
 from ..giving_back import keep
-from ..parameters import plain_many, plain_parameters
-from ..rows import ExecuteResult, Parameters, Row
-from ..transactions import Callback, Transaction, run_callbacks, write_transactions
+from ..session.transactions import Callback, Transaction, run_callbacks, write_transactions
+from ..sqlite.parameters import plain_many, plain_parameters
+from ..sqlite.rows import ExecuteResult, Parameters, Row
 from . import wire
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from contextlib import aclosing, asynccontextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..parameters import plain_parameters
-from ..rows import Parameters, Row
-from ..transactions import Transaction, run_callbacks, write_transactions
+from ..session.transactions import Transaction, run_callbacks, write_transactions
+from ..sqlite.parameters import plain_parameters
+from ..sqlite.rows import Parameters, Row
 from ..triggers.context import DiffContext
 from ..triggers.manager import BeforeCreate, TriggerManager, check_transaction
 from ..triggers.operations import DiffOperation, When

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from .. import errors
-from ..rows import ExecuteResult, Row
 from ..schema import Column, Schema, Table
+from ..sqlite.rows import ExecuteResult, Row
 from ..storage import StorageStatus
 from ..triggers.operations import DiffOperation
 from ..triggers.records import DiffRecord

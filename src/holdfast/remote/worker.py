@@ -7,9 +7,9 @@ from typing import Any
 from ..browser.flags import BlobFlags
 from ..browser.locks import WebLocks
 from ..browser.ports import BrowserPort
-from ..database import Database
+from ..local.database import Database
 from ..opening import open
-from ..storage.indexeddb import current_tab
+from ..storage.indexeddb.storage import current_tab
 from .server import Server
 
 

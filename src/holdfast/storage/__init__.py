@@ -1,4 +1,4 @@
-"""Where a database lives: one file for each storage, and the choice among them."""
+"""Where a database lives: one folder for each storage, and the choice among them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ async def choose(storage: str, name: str, synchronous: str) -> Storage:
 
         return MemoryStorage(name, synchronous)
     if kind == "opfs":
-        from .opfs import OpfsStorage
+        from .opfs.storage import OpfsStorage
 
         return OpfsStorage(name, synchronous)
     if kind == "indexeddb":
-        from .indexeddb import IndexedDBStorage
+        from .indexeddb.storage import IndexedDBStorage
 
         return IndexedDBStorage(name, synchronous)
-    from .file import FileStorage
+    from .file.storage import FileStorage
 
     return FileStorage(name, synchronous)
 
@@ -43,14 +43,14 @@ def choose_store(storage: str, name: str) -> Store:
 
         return MemoryStore(name)
     if kind == "opfs":
-        from .opfs_store import OpfsStore
+        from .opfs.store import OpfsStore
 
         return OpfsStore(name)
     if kind == "indexeddb":
-        from .indexeddb_store import IndexedDBStore
+        from .indexeddb.store import IndexedDBStore
 
         return IndexedDBStore(name)
-    from .file_store import FileStore
+    from .file.store import FileStore
 
     return FileStore(name)
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import apsw
 
 from ..bounds import Bound, BoundedLock
-from ..connection import Connection
 from ..errors import DatabaseBusyError
+from ..sqlite.connection import Connection
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager

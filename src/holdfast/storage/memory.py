@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 import apsw
 
 from ..bounds import Bound
-from ..connection import Connection
 from ..errors import DatabaseClosedError
-from ..session import RawConnection
+from ..sqlite.connection import Connection
+from ..sqlite.settings import RawConnection
 from .base import Storage, StorageStatus
 from .store import Scratch, Store
 

@@ -32,7 +32,7 @@ import apsw
 
 from ..bounds import Bound
 from ..errors import DatabaseBusyError, NotADatabaseError, QuotaExceededError
-from ..sqltext import quote_name
+from ..sqlite.sqltext import quote_name
 
 T = TypeVar("T")
 

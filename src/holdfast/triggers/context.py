@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..rows import Parameters, Row
-from ..sqltext import fold, quote_name, quote_text
+from ..sqlite.rows import Parameters, Row
+from ..sqlite.sqltext import fold, quote_name, quote_text
 
 if TYPE_CHECKING:
-    from ..transactions import Transaction
+    from ..session.transactions import Transaction
 
 _SPACE = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)"
 _WITH = re.compile(rf"{_SPACE}*WITH\b(?:{_SPACE}+RECURSIVE\b)?", re.IGNORECASE | re.DOTALL)

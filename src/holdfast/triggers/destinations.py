@@ -11,14 +11,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..announcements import Announcement
 from ..errors import DatabaseClosedError
-from ..sqltext import quote_name
+from ..session.announcements import Announcement
+from ..sqlite.sqltext import quote_name
 from .registry import READ, read_records
 
 if TYPE_CHECKING:
-    from ..database import Database
-    from ..transactions import Transaction
+    from ..local.database import Database
+    from ..session.transactions import Transaction
 
 logger = logging.getLogger("holdfast")
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..announcements import Announcement
 from ..errors import HoldfastError, SourceDroppedError, StorageUnavailableError
-from ..sqltext import quote_name, quote_text
+from ..session.announcements import Announcement
+from ..sqlite.sqltext import quote_name, quote_text
 from .registry import SOUND_AT, Record, find_record, read_record, read_records
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
-    from ..database import Database
-    from ..transactions import Transaction
+    from ..local.database import Database
+    from ..session.transactions import Transaction
 
 
 class Found(NamedTuple):

@@ -25,17 +25,11 @@ from typing import TYPE_CHECKING
 from ..errors import DatabaseClosedError
 from ..giving_back import give_back
 from ..schema import next_tx_id
-from ..transactions import Transaction
+from ..session.transactions import Transaction
 from .destinations import Destinations
 from .mending import INTERNAL
 from .operations import When
-from .options import (
-    Options,
-    check_callable,
-    check_destination,
-    check_options,
-    check_throttle,
-)
+from .options import Options, check_callable, check_destination, check_options, check_throttle
 from .records import DiffRecord
 from .registry import READ, Record, TrackedTrigger, drop, read_records
 from .setup import find_source, make_trigger
@@ -44,8 +38,8 @@ from .tracker import DiffTracker, Handler, OnError
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
-    from ..database import Database
     from ..holds import TriggerHoldManager
+    from ..local.database import Database
 
 logger = logging.getLogger("holdfast")
 

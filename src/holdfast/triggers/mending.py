@@ -32,14 +32,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import apsw
 
 from ..errors import HoldfastError, InvalidWhenError, UnknownSourceError
-from ..sqltext import quote_name
+from ..sqlite.sqltext import quote_name
 from .operations import DiffOperation
 from .registry import SOUND_AT, Record, drop_triggers, read_all, write_record
 from .setup import compiled, mount, trigger_texts
 from .source import Source, resolve
 
 if TYPE_CHECKING:
-    from ..connection import Connection
+    from ..sqlite.connection import Connection
 
 _SKIPPED = r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*"
 _DDL = re.compile(rf"{_SKIPPED}(alter|create|drop)\b", re.IGNORECASE | re.DOTALL)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..sqltext import check_name, fold
+from ..sqlite.sqltext import check_name, fold
 from .operations import DiffOperation, When, check_when
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ..rows import SQLiteValue
+from ..sqlite.rows import SQLiteValue
 from .operations import DiffOperation
 
 COLUMNS = (

@@ -31,8 +31,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from .. import errors
-from ..sqltext import quote_text
-from ..transactions import RunsSql
+from ..session.transactions import RunsSql
+from ..sqlite.sqltext import quote_text
 from .operations import DiffOperation
 from .sql import drop_table_sql, drop_trigger_sql
 

@@ -18,8 +18,8 @@ from .source import Source, resolve
 from .sql import destination_sql, placed, trigger_sql
 
 if TYPE_CHECKING:
-    from ..connection import Connection
-    from ..transactions import Transaction
+    from ..session.transactions import Transaction
+    from ..sqlite.connection import Connection
 
 
 async def find_source(tx: Transaction, options: Options, internal: Iterable[str]) -> Source:

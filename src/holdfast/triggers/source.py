@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UnknownSourceError
 from ..schema import Table, stored_tables
-from ..sqltext import fold, json_array, json_object, json_real, json_text, json_value, quote_name
+from ..sqlite.sqltext import (
+    fold,
+    json_array,
+    json_object,
+    json_real,
+    json_text,
+    json_value,
+    quote_name,
+)
 from .operations import DiffOperation
 
 if TYPE_CHECKING:
-    from ..transactions import RunsSql
+    from ..session.transactions import RunsSql
 
 ROWS = {
     DiffOperation.INSERT: ("NEW",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..sqltext import quote_name, quote_text
+from ..sqlite.sqltext import quote_name, quote_text
 from .operations import DiffOperation
 from .source import Source
 

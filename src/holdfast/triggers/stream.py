@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from ..errors import BacklogExceededError, DatabaseClosedError
-from ..transactions import write_transactions
+from ..session.transactions import write_transactions
 from .inbox import Inbox
 from .records import COLUMNS, DiffRecord, fold_diff, read_diff
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..local.database import Database
 
 
 async def stream(

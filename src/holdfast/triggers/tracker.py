@@ -20,19 +20,15 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    BacklogExceededError,
-    DatabaseClosedError,
-    NestedTransactionError,
-)
-from ..transactions import awaited_by_close
+from ..errors import BacklogExceededError, DatabaseClosedError, NestedTransactionError
+from ..session.transactions import awaited_by_close
 from .context import DiffContext
 from .inbox import Inbox
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
     from ..bounds import Bound
-    from ..database import Database
+    from ..local.database import Database
 
 logger = logging.getLogger("holdfast")
 

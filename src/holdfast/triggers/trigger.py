@@ -12,8 +12,8 @@ from .registry import Record, drop
 
 if TYPE_CHECKING:
     from ..bounds import Bound
-    from ..database import Database
-    from ..transactions import Transaction
+    from ..local.database import Database
+    from ..session.transactions import Transaction
 
 
 class DiffTrigger:

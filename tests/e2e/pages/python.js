@@ -23,7 +23,7 @@ globalThis.python = (loadScript, emit) => {
   }
 
   // Most of a test's time would be the start of its Pythons. Sound for tests: holdfast's own worker
-  // begins like this too (see browser/worker.mjs).
+  // begins like this too (see javascript/worker.mjs).
   async function start(loadPyodide) {
     const images = await caches.open("tests");
     // A worker's globals are not those of a page: what a worker started is of no use there.

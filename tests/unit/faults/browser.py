@@ -448,7 +448,9 @@ CLOSED[0].die()
 @contextlib.contextmanager
 def simulated(browser: Browser) -> Iterator[None]:
     """The package finds itself in that browser."""
-    from holdfast.storage import node, opfs, opfs_store
+    from holdfast.storage.opfs import node
+    from holdfast.storage.opfs import storage as opfs
+    from holdfast.storage.opfs import store as opfs_store
 
     browser.library.use()
     made: list[apsw.Connection] = []

@@ -20,8 +20,8 @@ from faults.disk import Disk, crashes
 from faults.history import ACCOUNTS, LOG, SETUP, STATE, Effect, History, Seen, State, entry, replay
 from faults.scheduler import current
 from holdfast import Database, DatabaseClosedError
-from holdfast.storage import wal
-from holdfast.storage.opfs import OpfsStorage
+from holdfast.storage.opfs import wal
+from holdfast.storage.opfs.storage import OpfsStorage
 
 TABS = 3
 

@@ -14,7 +14,7 @@ from faults.world import Tab, World
 from holdfast import DatabaseBusyError, DatabaseClosedError
 from holdfast.bounds import Bound
 from holdfast.holds import NavigatorTriggerHoldManager
-from holdfast.storage.opfs_store import OpfsStore
+from holdfast.storage.opfs.store import OpfsStore
 
 
 def closed_and_taken(library: Library, shared: bool, seed: int) -> None:

@@ -9,7 +9,7 @@ from simulated_opfs import Library
 
 from faults.disk import crashes
 from faults.world import Tab, World
-from holdfast.storage.wal import CHECKPOINT_AT_CLOSE
+from holdfast.storage.opfs.wal import CHECKPOINT_AT_CLOSE
 
 # A WAL's header, and one of its frames of a page of 4 KiB, in bytes.
 HEADER, FRAME = 32, 24 + 4096

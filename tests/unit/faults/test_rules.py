@@ -31,7 +31,8 @@ from faults.disk import ERROR, FULL, Disk, crashes
 from faults.schedule import Schedule
 from faults.test_quota import every
 from faults.workload import Run, allowed_after, check_recovery
-from holdfast.storage import opfs, requests, wal
+from holdfast.storage.opfs import requests, wal
+from holdfast.storage.opfs import storage as opfs
 from holdfast.vfs import build
 
 Search = Callable[[Library], None]

@@ -18,7 +18,7 @@ from faults.disk import Disk
 from faults.schedule import Schedule, simulated_package
 from faults.trigger_schedule import TriggerSchedule
 from holdfast.bounds import Bound
-from holdfast.storage.leases import Level
+from holdfast.storage.opfs.leases import Level
 
 QUICK = 12
 QUICK_TRIGGERS = 6

@@ -13,7 +13,7 @@ import holdfast
 from faults.browser import Browser, SimulatedTab
 from faults.disk import Disk
 from faults.schedule import simulated_package
-from holdfast.storage.opfs_store import SCRATCH_FOLDER
+from holdfast.storage.opfs.store import SCRATCH_FOLDER
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])

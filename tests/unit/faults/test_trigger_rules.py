@@ -12,8 +12,9 @@ from simulated_opfs import Library
 
 from faults.apart import finds_out
 from faults.trigger_schedule import TriggerSchedule
-from holdfast import database, statements
 from holdfast.holds import NavigatorTriggerHoldManager
+from holdfast.local import database
+from holdfast.sqlite import statements
 from holdfast.triggers import (
     destinations,
     inbox,

@@ -11,8 +11,8 @@ from simulated_opfs import Library
 
 from faults.world import Tab, World
 from holdfast import DiffContext, StorageUnavailableError, TableChange
-from holdfast.database import GRACE, LOOKOUT
-from holdfast.storage.presence import NOW_AND_THEN
+from holdfast.local.database import GRACE, LOOKOUT
+from holdfast.storage.opfs.presence import NOW_AND_THEN
 
 # Until every tab has looked out several times, in seconds of the simulated browser.
 LONG = 4 * (LOOKOUT + GRACE)

@@ -52,8 +52,8 @@ from holdfast import (
     NestedTransactionError,
     SourceDroppedError,
     Transaction,
-    transactions,
 )
+from holdfast.session import transactions
 from holdfast.triggers import manager
 
 KINDS = ("tracked", "tracked", "bounded", "temporary", "diffs", "plain")

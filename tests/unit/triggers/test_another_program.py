@@ -17,7 +17,7 @@ from across import inside
 from patience import PATIENCE
 
 from holdfast import Database, InvalidWhenError, SourceDroppedError
-from holdfast import database as database_module
+from holdfast.local import database as database_module
 from holdfast.triggers.registry import READ, READ_TEMPORARY, read_records
 
 from .conftest import Open, Recorder

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import holdfast
 from holdfast import Column, Database, DiffContext, DiffRecord, Schema, Table
-from holdfast.sqltext import quote_name
+from holdfast.sqlite.sqltext import quote_name
 from holdfast.triggers.records import COLUMNS, fold_diff, read_diff
 
 NAMES = ["a", "order", "my-col", 'quo"te', "id", "новый", "rowid", "value"]

@@ -133,7 +133,7 @@ async def test_b15_a_stopped_process_is_not_reclaimed(db: Database) -> None:
 MORTAL = """
 import asyncio, os, sys
 import holdfast
-from holdfast.connection import Connection
+from holdfast.sqlite.connection import Connection
 from holdfast.holds import FileTriggerHoldManager
 from holdfast.triggers import manager, registry, trigger
 

@@ -1,0 +1,1 @@
+"""`Database`, on a connection of this interpreter. Its counterpart elsewhere is in remote/."""

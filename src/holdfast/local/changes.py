@@ -1,0 +1,161 @@
+"""What an application hears of changes: `Database.changes` and `Database.watch`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import DatabaseClosedError
+from ..session.announcements import Announcement
+from ..sqlite.rows import Parameters, Row
+from ..sqlite.sqltext import fold
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+# Changes that wait for who asked for them, before more are gathered.
+MANY = 1000
+
+
+class TableChange(NamedTuple):
+    """What `Database.changes` gives: the changed tables by the application's names for them."""
+
+    tables: frozenset[str]
+    remote: bool
+
+
+async def table_changes(
+    database: Database, tables: Iterable[str] | None
+) -> AsyncIterator[TableChange]:
+    """See `Database.changes`."""
+    if isinstance(tables, str):
+        raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
+    wanted = None if tables is None else frozenset(map(fold, tables))
+    # Tables of virtual tables, which SQLite makes and writes; unknown until they are asked for.
+    shadows: frozenset[str] | None = None
+    found: deque[Announcement] = deque()
+    ready = asyncio.Event()
+
+    def note(announcement: Announcement) -> None:
+        if announcement.tables is None or announcement.tables or announcement.failure:
+            _append(found, announcement)
+            ready.set()
+
+    with _listening(database, note):
+        while await _until(ready, database):
+            ready.clear()
+            while found and not database.closed:
+                announcement = found.popleft()
+                if announcement.failure is not None:
+                    raise announcement.failure
+                if shadows is None or announcement.ddl or announcement.tables is None:
+                    shadows = await _table_names(database, "type = 'shadow'")
+                names = await _application_names(database, announcement.tables) - shadows
+                if wanted is not None:
+                    names = frozenset(name for name in names if fold(name) in wanted)
+                if names:
+                    yield TableChange(names, announcement.remote)
+
+
+def _append(found: deque[Announcement], new: Announcement) -> None:
+    """Of who has not asked for so long that many wait, the last ones are gathered."""
+    if found and found[-1].failure is not None:
+        return
+    if len(found) >= MANY and new.failure is None:
+        for i in range(-1, -3, -1):
+            last = found[i]
+            if last.remote == new.remote:
+                unknown = last.tables is None or new.tables is None
+                tables = None if unknown else last.tables | new.tables  # type: ignore[operator]
+                found[i] = last._replace(tables=tables, ddl=last.ddl or new.ddl)
+                return
+    found.append(new)
+
+
+async def _application_names(database: Database, tables: frozenset[str] | None) -> frozenset[str]:
+    """What the application calls these real tables; None: whatever there is."""
+    if tables is None:
+        tables = await _table_names(database, "type <> 'view'")
+    hidden = database.triggers.destinations()
+    names = (database._schema.application_name(name) for name in tables if name not in hidden)
+    return frozenset(name for name in names if name is not None)
+
+
+async def _table_names(database: Database, which: str) -> frozenset[str]:
+    rows = await database.fetch_all(
+        f"SELECT name FROM pragma_table_list WHERE schema = 'main' AND {which}"
+    )
+    return frozenset(row[0] for row in rows)
+
+
+async def watch_query(
+    database: Database, sql: str, params: Parameters, throttle: float, distinct: bool
+) -> AsyncIterator[list[Row]]:
+    """See `Database.watch`."""
+    if not throttle >= 0:
+        raise ValueError(f"throttle must be 0 or more seconds, not {throttle!r}")
+    ready = asyncio.Event()
+    reads: frozenset[str] = frozenset()
+    # Whether rows are owed even if they are those of the last time.
+    owed = True
+    failure: Exception | None = None
+
+    def note(announcement: Announcement) -> None:
+        nonlocal owed, failure
+        tables = announcement.tables
+        failure = failure or announcement.failure
+        if tables is None or tables & reads:
+            owed = owed or not distinct
+            ready.set()
+        elif announcement.ddl:
+            # Most of it concerns nobody: a trigger of holdfast's, a temporary table.
+            ready.set()
+
+    with _listening(database, note):
+        before: list[Row] | None = None
+        while True:
+            # In this order: what is committed from here on makes the next wait return.
+            reads = (await database._statement(sql)).reads
+            ready.clear()
+            given, owed = owed, False
+            rows = await database.fetch_all(sql, params)
+            last = time.monotonic()
+            if given or rows != before:
+                before = rows
+                yield rows
+            if failure is None and not await _until(ready, database):
+                return
+            if failure is not None:
+                raise failure
+            pause = last + throttle - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            if database.closed:
+                return
+
+
+@contextlib.contextmanager
+def _listening(database: Database, note: Callable[[Announcement], None]) -> Generator[None]:
+    """Hear of every commit inside the block, which ends when the database is closed."""
+    unsubscribe = database._announcements.subscribe(note)
+    try:
+        yield
+    except DatabaseClosedError:
+        # It was closed while the consumer was busy, or in the middle of a query.
+        if not database.closed:
+            raise
+    finally:
+        unsubscribe()
+
+
+async def _until(ready: asyncio.Event, database: Database) -> bool:
+    """Wait until `ready`, or until the database is closed; then False."""
+    if not ready.is_set() and not database.closed:
+        # close() wakes every listener with an announcement of nothing.
+        await ready.wait()
+    return not database.closed

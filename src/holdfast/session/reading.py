@@ -1,0 +1,146 @@
+"""Reading: on the main connection, or on one of the readers that go on beside a writer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from ..bounds import Bound
+from ..giving_back import give_back
+from ..sqlite.connection import Connection
+from .transactions import Transaction, is_inside, read_transactions
+
+if TYPE_CHECKING:
+    from ..local.database import Database
+
+
+class Readers:
+    """The reading connections of a database: made when one is needed, and kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+
+    @asynccontextmanager
+    async def statement(
+        self, sql: str | None = None, bound: Bound | None = None
+    ) -> AsyncIterator[Connection]:
+        """A connection for one statement (`sql`, if it is known), which sees what is committed.
+
+        bound: of the call that it is a step of.
+        """
+        database = self._database
+        main, storage = database._main, database._storage
+        bound = bound or database._bound()
+        await database._let_others_go()
+        if (
+            database._turn.locked()
+            and storage.has_readers
+            and not main.statements.may_see_temporary(sql)
+        ):
+            async with self._lent(bound) as connection:
+                if sql is None or not connection.statement(sql).of_writer:
+                    yield connection
+                    return
+            # What it asks about is told by the main connection alone.
+        await database._turn.acquire(bound)
+        try:
+            database._check_open()
+            await self._begin(main, bound)
+            try:
+                main.bring_up()
+                yield main
+            finally:
+                storage.end_read()
+        finally:
+            database._turn.release()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One snapshot. DatabaseClosedError, NestedTransactionError: see `Database`."""
+        database = self._database
+        database._check_open()
+        await database._let_others_go()
+        async with self._lent(database._bound()) as connection:
+            # The snapshot is taken by the first read, so there must be one.
+            connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
+            unpin = database._storage.pin()
+            transaction = Transaction(database, connection, writable=False)
+            transaction.leave = connection.close
+            database._open_transactions.add(transaction)
+            outer = read_transactions.get()
+            read_transactions.set((*outer, transaction))
+            try:
+                yield transaction
+                transaction.check_ended()
+            finally:
+                read_transactions.set(outer)
+                database._open_transactions.discard(transaction)
+                if transaction.is_open:
+                    transaction.end()
+                    if connection.raw.in_transaction:
+                        connection.run("ROLLBACK")
+                unpin()
+
+    def forget_statements(self) -> None:
+        """What is prepared was made of a schema that has changed."""
+        for connection in (*self._idle, *self._busy):
+            connection.statements.forget()
+
+    async def close(self) -> None:
+        """Whoever still waits for a lease to read finds its connection closed."""
+        idle, self._idle = self._idle, []
+        await give_back(*(connection.close for connection in (*idle, *self._busy)))
+
+    @asynccontextmanager
+    async def _lent(self, bound: Bound) -> AsyncIterator[Connection]:
+        connection = await self._take(bound)
+        try:
+            await self._begin(connection, bound)
+            try:
+                connection.bring_up()
+                yield connection
+            finally:
+                self._database._storage.end_read()
+        finally:
+            self._give_back(connection)
+
+    async def _begin(self, connection: Connection, bound: Bound) -> None:
+        database = self._database
+        inside = is_inside(read_transactions, database)
+        with database._unless_closed():
+            await database._storage.begin_read(connection, bound, inside=inside)
+        if database._closing:
+            database._storage.end_read()
+            database._check_open()
+
+    async def _take(self, bound: Bound) -> Connection:
+        database = self._database
+        if self._idle:
+            connection = self._idle.pop()
+        elif database._storage.has_readers:
+            with database._unless_closed():
+                connection = await database._storage.connect_reader(bound)
+        else:
+            await database._turn.acquire(bound)
+            try:
+                database._check_open()
+                connection = await database._storage.connect_reader(bound)
+            finally:
+                database._turn.release()
+        if database._closing:  # while this waited
+            connection.close()
+            database._check_open()
+        connection.share(database._main.settings)
+        self._busy.add(connection)
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        database = self._database
+        self._busy.discard(connection)
+        if database._closing or not database._storage.has_readers:
+            connection.close()
+        else:
+            self._idle.append(connection)
