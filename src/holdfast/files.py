@@ -7,19 +7,18 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
-from .bounds import Bound
-from .errors import NestedTransactionError, NotADatabaseError
-from .local.exporting import OnProgress, Report, check_progress
+from .errors import NestedTransactionError
+from .local import files as here
+from .local.exporting import OnProgress, check_progress
+from .local.opening import Name, as_name
 from .remote.engine import elsewhere
-from .schema import check_internal
 from .session.transactions import write_transactions
-from .storage import choose_kind, choose_store
-from .storage.store import HEADER, STEP, Scratch, check, check_header, check_whole, copy, unsound
-from .triggers.strip import strip
+from .storage import choose_store
+from .storage.store import STEP
 
 
 async def import_database(
-    name: str,
+    name: Name,
     data: Any,
     storage: str = "auto",
     *,
@@ -47,7 +46,7 @@ async def import_database(
     one and twice the new one. Whatever is refused has changed nothing. NestedTransactionError:
     inside a write transaction of that database.
     """
-    _check_name(name)
+    name = as_name(name)
     _check_wait(wait)
     _check_not_inside("import_database()", name, storage)
     check_progress(on_progress)
@@ -55,54 +54,12 @@ async def import_database(
     if there is None:
         choose_store(storage, name)
     chunks, total = _chunks(data)
-    await (there.import_chunks if there else import_chunks)(
+    await (there.import_chunks if there else here.import_chunks)(
         name, chunks, total, storage, wait, on_progress, bool(ignore_check_constraints)
     )
 
 
-async def import_chunks(
-    name: str,
-    chunks: AsyncIterator[bytes | memoryview],
-    total: int | None,
-    storage: str,
-    wait: float,
-    on_progress: OnProgress | None,
-    ignore_check_constraints: bool,
-) -> None:
-    """`import_database` in this interpreter; total: the size of all chunks, where it is known."""
-    progress = check_progress(on_progress)
-    store = choose_store(storage, name)
-    bound = Bound(wait)
-    await store.check_free(bound)
-    rest = bound.left
-    async with store.scratch() as scratch:
-        with store.explaining():
-            await _receive(name, chunks, total, scratch, progress)
-            source = scratch.connect()
-        try:
-            await store.work(source, lambda: check(name, source, ignore_check_constraints))
-            try:
-                check_internal(lambda sql: source.execute(sql).fetchall())
-            except ValueError as error:
-                raise NotADatabaseError(
-                    f"the data for {name!r} cannot be used here: {error}; nothing was changed"
-                ) from error
-            with store.explaining(), unsound(name):
-                # A copy of a file in use has triggers whose owners know nothing of this database.
-                source.execute("PRAGMA journal_mode = OFF").fetchall()
-                strip(source)
-            size = scratch.size()
-            async with store.replacing(Bound(rest)) as destination:
-                async for done, pages in copy(source, destination):
-                    # Its last step is told when it is durable.
-                    if done < pages:
-                        await progress(size // 2 + size * done // pages // 2, size)
-        finally:
-            scratch.disconnect(source)
-    await progress(size, size)
-
-
-async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0) -> bool:
+async def delete_database(name: Name, storage: str = "auto", *, wait: float = 0.0) -> bool:
     """Delete a database; whether there was one.
 
     wait: how long to wait until nobody has it open, in seconds. DatabaseBusyError: somebody still
@@ -110,49 +67,24 @@ async def delete_database(name: str, storage: str = "auto", *, wait: float = 0.0
     NotADatabaseError, StorageUnavailableError: what is there is a file of something else, a device
     or a folder; it was left as it is.
     """
-    _check_name(name)
+    name = as_name(name)
     _check_wait(wait)
     _check_not_inside("delete_database()", name, storage)
     there = await elsewhere(storage)
-    return await (there.delete_database if there else delete_here)(name, storage, wait)
+    return await (there.delete_database if there else here.delete_database)(name, storage, wait)
 
 
-async def delete_here(name: str, storage: str, wait: float) -> bool:
-    """`delete_database` in this interpreter."""
-    return await choose_store(storage, name).delete(Bound(wait))
-
-
-async def databases(storage: str = "auto", *, folder: str | None = None) -> list[str]:
+async def databases(storage: str = "auto", *, folder: Name | None = None) -> list[str]:
     """The names of the databases there are, as `open` takes them, sorted.
 
     In a browser all of this origin's. On CPython those that are in the current folder, or in
     `folder`; not those in folders therein. Of memory databases there is no list: it is empty.
     StorageUnavailableError: the folder is not there, or cannot be read.
     """
-    if folder is not None and not isinstance(folder, str):
-        raise TypeError(f"folder must be a str, not {type(folder).__name__}")
+    if folder is not None:
+        folder = as_name(folder, "folder")
     there = await elsewhere(storage)
-    return await (there.databases if there else databases_here)(storage, folder)
-
-
-async def databases_here(storage: str, folder: str | None) -> list[str]:
-    """`databases` in this interpreter."""
-    kind = choose_kind(storage)
-    if folder is not None and kind != "file":
-        raise ValueError(f'folder is for storage="file"; "{kind}" has one place for all databases')
-    if kind == "memory":
-        return []
-    if kind == "opfs":
-        from .storage.opfs.store import names
-
-        return await names()
-    if kind == "indexeddb":
-        from .storage.indexeddb.store import names
-
-        return await names()
-    from .storage.file import store as file_store
-
-    return file_store.names(folder)
+    return await (there.databases if there else here.databases)(storage, folder)
 
 
 async def persist() -> bool:
@@ -170,28 +102,6 @@ async def persist() -> bool:
 
 
 # -- what an import takes -------------------------------------------------------------------------
-
-
-async def _receive(
-    name: str,
-    chunks: AsyncIterator[bytes | memoryview],
-    total: int | None,
-    scratch: Scratch,
-    progress: Report,
-) -> None:
-    """Write the data to the scratch file; what cannot be a database is refused early."""
-    done = 0
-    header = b""
-    async for chunk in chunks:
-        if len(header) < HEADER:
-            header += bytes(chunk[: HEADER - len(header)])
-            if len(header) == HEADER:
-                check_header(name, header)
-        scratch.append(chunk)
-        done += len(chunk)
-        await progress(done // 2, total)
-    check_header(name, header)
-    check_whole(name, scratch, total)
 
 
 def _chunks(data: Any) -> tuple[AsyncIterator[bytes | memoryview], int | None]:
@@ -250,11 +160,6 @@ def _rest_of(file: Any) -> int | None:
     except (AttributeError, OSError, ValueError):
         return None
     return int(end - here)
-
-
-def _check_name(name: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a str, not {type(name).__name__}")
 
 
 def _check_not_inside(what: str, name: str, storage: str) -> None:

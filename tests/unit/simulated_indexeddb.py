@@ -16,7 +16,7 @@ import apsw
 from simulated_javascript import JsBytes, JsException, over, promise
 from simulated_locks import LockQueues
 
-import holdfast.files
+import holdfast.local.files
 import holdfast.storage
 from holdfast.storage.indexeddb import hub
 from holdfast.storage.indexeddb.blocks import BLOCK
@@ -258,7 +258,7 @@ def worker(origin: Origin) -> Iterator[Host]:
     with (
         over(host),
         mock.patch.object(holdfast.storage, "choose_kind", kind),
-        mock.patch.object(holdfast.files, "choose_kind", kind),
+        mock.patch.object(holdfast.local.files, "choose_kind", kind),
         mock.patch.dict(hub._hubs, clear=True),
     ):
         try:

@@ -209,7 +209,7 @@ def on_opfs(library: Library, refusals: Refusals, *, shared: bool) -> Workload:
     with (
         simulated_package(browser),
         refusing(asked),
-        mock.patch("holdfast.files.choose_kind", return_value="opfs"),
+        mock.patch("holdfast.local.files.choose_kind", return_value="opfs"),
         mock.patch("holdfast.storage.choose_kind", return_value="opfs"),
     ):
         browser.loop.run(main())

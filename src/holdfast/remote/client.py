@@ -27,7 +27,7 @@ from .database import RemoteDatabase, Transfer
 from .flags import Flags
 from .peer import Peer
 from .port import Port
-from .server import PROTOCOL, check_versions
+from .versions import PROTOCOL, check_versions
 
 if TYPE_CHECKING:
     from ..local.database import Database

@@ -17,18 +17,16 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from .. import files, holds
-from ..errors import StorageUnavailableError
+from .. import holds
+from ..local import files
 from ..local.database import Database
-from ..opening import open
+from ..local.opening import open_here
 from . import wire
 from .flags import Flags
 from .peer import Peer
 from .port import Port
 from .served import ServedDatabase
-
-# Raised by one whenever client and server of the version before would misunderstand each other.
-PROTOCOL = 2
+from .versions import PROTOCOL, check_versions
 
 Opened = Callable[[str, dict[str, Any]], Awaitable[Database]]
 
@@ -49,7 +47,7 @@ class Server:
         on_close: Callable[[str], None] | None = None,
         flags: Flags | None = None,
     ) -> None:
-        self._opened = opened or _open
+        self._opened = opened or _open_here
         self._databases: dict[int, ServedDatabase] = {}
         self._closed = on_close
         self._closing: asyncio.Task[None] | None = None
@@ -104,10 +102,10 @@ class Server:
             yield chunk[0]
 
     async def delete_database(self, name: str, storage: str, wait: float) -> bool:
-        return await files.delete_here(name, storage, wait)
+        return await files.delete_database(name, storage, wait)
 
     async def databases(self, storage: str, folder: str | None) -> list[str]:
-        return await files.databases_here(storage, folder)
+        return await files.databases(storage, folder)
 
     async def rest(self) -> None:
         """The client goes idle, hidden or away: give up what no transaction needs."""
@@ -177,22 +175,5 @@ OWN_HOLD_MANAGERS: dict[str, Callable[..., holds.TriggerHoldManager]] = {
 }
 
 
-async def _open(name: str, options: dict[str, Any]) -> Database:
-    return await open(name, **options).here()
-
-
-def check_versions(
-    protocol: int, holdfast: str, python: str | None, theirs: str, ours: str
-) -> None:
-    """StorageUnavailableError: the other end is of another holdfast or Python than this one."""
-    mine = version("holdfast")
-    if (protocol, holdfast) != (PROTOCOL, mine):
-        raise StorageUnavailableError(
-            f"{theirs} has holdfast {holdfast} (protocol {protocol}), and {ours} has {mine} "
-            f"(protocol {PROTOCOL}); both must come from the same release: reload the page, or "
-            "serve the holdfast.mjs of the wheel that is installed"
-        )
-    if python is not None and python != sys.version:
-        raise StorageUnavailableError(
-            f"{theirs} runs Python {python}, and {ours} runs {sys.version}; both must be the same"
-        )
+async def _open_here(name: str, options: dict[str, Any]) -> Database:
+    return await open_here(name, **options)

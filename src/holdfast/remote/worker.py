@@ -8,7 +8,7 @@ from ..browser.flags import BlobFlags
 from ..browser.locks import WebLocks
 from ..browser.ports import BrowserPort
 from ..local.database import Database
-from ..opening import open
+from ..local.opening import open_here
 from ..storage.indexeddb.storage import current_tab
 from .server import Server
 
@@ -27,7 +27,7 @@ async def serve_tab(port: Any, python: bool, lock: str) -> None:
 
     async def opened(name: str, options: dict[str, Any]) -> Database:
         current_tab.set(lock)
-        return await open(name, **options).here()
+        return await open_here(name, **options)
 
     server = Server(ours, opened=opened, flags=BlobFlags())
     tab = WebLocks().request(lock, exclusive=False)

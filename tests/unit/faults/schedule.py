@@ -284,7 +284,7 @@ def simulated_package(browser: Browser, checkpoint: int = 1000) -> Iterator[None
     with (
         simulated(browser),
         mock.patch.object(wal, "CHECKPOINT", checkpoint),
-        mock.patch("holdfast.opening.choose", _choose_opfs),
+        mock.patch("holdfast.local.opening.choose", _choose_opfs),
     ):
         yield
 
