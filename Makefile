@@ -37,10 +37,11 @@ wheel: $(WHEEL) ## build the wheel into dist/ (the VFS compiled by zig)
 
 wheel-emscripten: $(EMSCRIPTEN_WHEEL) ## build the same wheel with pyodide build and emcc, into dist/emscripten/
 
-lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, and tsc on the types of the JavaScript
+lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, the layers of imports, and tsc on the types of the JavaScript
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-cache
 	npx --no-install tsc -p tests/types
 	node tests/types/documented.mjs src/holdfast/javascript/holdfast.d.mts
 

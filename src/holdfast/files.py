@@ -166,7 +166,7 @@ def _check_not_inside(what: str, name: str, storage: str) -> None:
     """NestedTransactionError: it would wait for the transaction that it is called in."""
     for transaction in write_transactions.get():
         database: Any = transaction.owner
-        kind = database.storage
+        kind = database.kind
         # Where there is OPFS, or a file system, "auto" is that.
         same = storage == kind or (storage == "auto" and kind in ("opfs", "file"))
         path = os.path.realpath if kind == "file" else str

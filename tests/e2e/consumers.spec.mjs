@@ -69,9 +69,9 @@ None
 tracker = await db.triggers.track_table_diff("t", handler, throttle=0, on_error=on_error)
 `);
       await b.run(`
-announce, db._storage.announce = db._storage.announce, lambda tables, ddl: None
+announce, db._session.storage.announce = db._session.storage.announce, lambda tables, ddl: None
 await db.execute("INSERT INTO t VALUES(3, '')")
-db._storage.announce = announce
+db._session.storage.announce = announce
 `);
       expect(await a.event()).toEqual({ ids: ["3"], reset: false });
       await a.run(`await tracker.stop()`);

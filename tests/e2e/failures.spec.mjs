@@ -270,7 +270,7 @@ most, frames = 0, 1
 while frames >= most:
     most = frames
     await db.execute("UPDATE whole SET pad = randomblob(901) WHERE id = 1")
-    frames = db._storage.node.status("frames")
+    frames = db._session.storage.node.status("frames")
 await db.close()
 `);
   const root = await tab.run("root");

@@ -46,7 +46,7 @@ while least < ${TURNS} or written < ${WRITES}:
             await tx.execute("UPDATE turns SET n = n + 1 WHERE tab = ?", (${me},))
         least = await tx.fetch_value("SELECT min(n) FROM turns")
         written = last["n"] + 1 if last else 1
-    frames = max(frames, db._storage.node.wal.frames)
+    frames = max(frames, db._session.storage.node.wal.frames)
 writing = False
 await reader
 {"frames": frames, "wrong": wrong, "threshold": wal.CHECKPOINT}

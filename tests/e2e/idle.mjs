@@ -3,8 +3,8 @@ import { expect } from "@playwright/test";
 
 /** Python for a worker: `db` takes no lease unasked, to look for what others committed. */
 export const noLookOut = `
-for task in list(db._loops):
-    if task.get_coro().__name__ == "_look_out":
+for task in list(db._session.loops):
+    if task.get_coro().__name__ == "look_out":
         task.cancel()
 `;
 

@@ -15,14 +15,14 @@ await db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, who TEXT)
 
 async def outcome(awaitable, bound=${PATIENCE}):
     start = time.monotonic()
-    db._storage.busy_timeout = bound
+    db._session.storage.busy_timeout = bound
     try:
         await awaitable
     except holdfast.DatabaseBusyError:
         assert time.monotonic() - start >= bound * 0.9, "it did not wait for so long"
         return "busy"
     finally:
-        db._storage.busy_timeout = ${PATIENCE}
+        db._session.storage.busy_timeout = ${PATIENCE}
     return "done"
 `;
 
@@ -136,7 +136,7 @@ test("the last tab that leaves empties the WAL; none that leaves before, nor ins
   for (const tab of [a, b]) await tab.run(open);
   // Who has not heard of the others yet takes itself for the last one.
   const peers = (tab) =>
-    expect.poll(() => tab.run(`len(db._storage.node._peers)`), { intervals: [20] });
+    expect.poll(() => tab.run(`len(db._session.storage.node._peers)`), { intervals: [20] });
   await peers(a).toBe(1);
   const bytes = () =>
     a.page.evaluate(async () => {

@@ -24,7 +24,7 @@ def replace(name, old, new):
     file.write_text(text.replace(old, new))
 replace("storage/opfs/leases.py", "IDLE = 0.1", "IDLE = 3600.0")
 replace("storage/opfs/leases.py", "SLICE = 0.02", "SLICE = 3600.0")
-replace("local/database.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
+replace("session/lookout.py", "LOOKOUT = 2.0", "LOOKOUT = 3600.0")
 `;
 
 // Longer than anybody is kept waiting by more than a computer that is slow.
@@ -55,9 +55,9 @@ const rows = `[row["x"] for row in await db.fetch_all("SELECT x FROM t ORDER BY 
 
 // By one that was told soon that it is busy.
 const refused = (x) => `
-db._storage.busy_timeout = 0.2
+db._session.storage.busy_timeout = 0.2
 found = ${insert(x)}
-db._storage.busy_timeout = ${PATIENCE}
+db._session.storage.busy_timeout = ${PATIENCE}
 found
 `;
 

@@ -184,7 +184,7 @@ test("calls that wait together are told together", async ({ openTab }) => {
   await a.event(inside);
   const waited = await b.run(`
 import time
-db._storage.busy_timeout = 1.0
+db._session.storage.busy_timeout = 1.0
 start = time.monotonic()
 async def wait():
     try:

@@ -13,6 +13,7 @@ from holdfast import Database
 from holdfast.remote.client import Client, connect
 from holdfast.remote.database import RemoteDatabase
 from holdfast.remote.server import Server
+from holdfast.session.session import Session
 
 _servers: WeakSet[Server] = WeakSet()
 
@@ -76,6 +77,11 @@ class Across:
         assert self.client is not None
         self.client.close(why)
         await self.server.close("the page is gone")
+
+
+def session_of(database: Database) -> Session:
+    """Its session, here or at the server."""
+    return inside(database)._session
 
 
 def inside(database: Database) -> Database:

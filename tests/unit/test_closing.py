@@ -162,16 +162,16 @@ async def test_every_step_that_fails_is_told_and_keeps_no_other_from_going(
     db: Database, holds: Holds, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """One after the other: whichever fails, the triggers, holds, files and channels are gone."""
-    storage = db._storage
+    storage = db._session.storage
     await db.triggers.create_diff_trigger("t", "d")
     places = [
-        (db._announcements, "deliver"),
+        (db._session.announcements, "deliver"),
         (db.triggers, "close"),
         (db.triggers, "_drop_all"),
         (db.triggers, "_drain"),
         (db.triggers._destinations, "close"),
-        (db, "_end_tasks"),
-        (db._readers, "close"),
+        (db._session, "end_tasks"),
+        (db._session.readers, "close"),
         (storage, "leaving"),
         (storage, "disconnect"),
         (storage, "close"),
@@ -195,7 +195,7 @@ async def test_every_step_that_fails_is_told_and_keeps_no_other_from_going(
         await patiently(db.close())
     monkeypatch.undo()
     assert not holds.taken
-    assert not db._loops or all(task.done() for task in db._loops)
+    assert not db._session.loops or all(task.done() for task in db._session.loops)
     if db.storage != "memory":
         async with holdfast.open(db.name, storage=db.storage) as again:
             assert await again.triggers.tracked() == []

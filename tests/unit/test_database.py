@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 import pytest
-from across import inside
+from across import inside, session_of
 from patience import LONGER, PATIENCE
 
 import holdfast
@@ -487,7 +487,7 @@ async def test_a_cursor_that_is_left_in_the_middle_ends_with_its_transaction(db:
             left = tx.connection.execute("SELECT v FROM t")
             assert next(left) == (0,)
             1 / 0  # noqa: B018
-    assert db._main.raw.txn_state("main") == apsw.SQLITE_TXN_NONE
+    assert db._session.main.raw.txn_state("main") == apsw.SQLITE_TXN_NONE
     async with db.read_transaction() as tx:
         assert await tx.fetch_value("SELECT count(*) FROM t") == 101
 
@@ -707,7 +707,7 @@ async def test_closing_rolls_back_what_is_open(db: Database) -> None:
 
 async def test_other_tables_are_read_beside_a_writer_all_the_same(db: Database) -> None:
     """That there is a temporary table keeps nobody from reading a snapshot of the others."""
-    if not inside(db)._storage.has_readers:
+    if not session_of(db).storage.has_readers:
         pytest.skip("in memory there is one connection")
     await db.execute("CREATE TEMP TABLE mine(v)")
     count = "SELECT count(*) FROM t"
@@ -790,7 +790,7 @@ async def test_two_connections_of_one_file(path: str, tmp_path: Path) -> None:
             async with a.write_transaction() as tx:
                 await tx.execute("INSERT INTO t VALUES(2)")
                 assert await b.fetch_value("SELECT count(*) FROM t") == 1
-                b._storage.busy_timeout = 0.05
+                b._session.storage.busy_timeout = 0.05
                 with pytest.raises(DatabaseBusyError, match="busy"):
                     await b.execute("INSERT INTO t VALUES(3)")
 
@@ -803,16 +803,16 @@ async def test_a_busy_database_says_who_may_keep_it(
         await a.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
         async with a.write_transaction():
             asks = asyncio.Event()
-            begin_write = b._storage.begin_write
+            begin_write = b._session.storage.begin_write
 
             async def begin(*args: Any, **options: Any) -> None:
                 asks.set()
                 await begin_write(*args, **options)
 
-            monkeypatch.setattr(b._storage, "begin_write", begin)
+            monkeypatch.setattr(b._session.storage, "begin_write", begin)
             first = asyncio.ensure_future(b.execute("INSERT INTO t VALUES(1)"))
             await asks.wait()
-            b._storage.busy_timeout = 0.05
+            b._session.storage.busy_timeout = 0.05
             with pytest.raises(
                 DatabaseBusyError,
                 match=r"^other tasks of this process, or another process that these wait for, "
@@ -836,7 +836,7 @@ async def test_opening_without_a_schema_leaves_the_views_of_others(path: str) ->
 async def test_a_change_that_nobody_announced_is_found(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 0.01)
+    monkeypatch.setattr(holdfast.session.lookout, "LOOKOUT", 0.01)
     async with holdfast.open(path) as db:
         await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
         changes, watching = db.changes(), db.watch("SELECT count(*) FROM t")

@@ -69,7 +69,7 @@ class Writer:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     # Only what is told arrives: nobody looks out.
-    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 3600)
+    monkeypatch.setattr(holdfast.session.lookout, "LOOKOUT", 3600)
     # Short, for the path of a socket is.
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("TMPDIR", folder)
@@ -136,7 +136,7 @@ async def test_what_cannot_be_told_costs_nothing_but_time(
 ) -> None:
     monkeypatch.delattr(socket, "AF_UNIX")
     assert FileChannel.open((1, 2), print) is None
-    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 0.01)
+    monkeypatch.setattr(holdfast.session.lookout, "LOOKOUT", 0.01)
     async with holdfast.open(path) as db:
         await db.execute("CREATE TABLE t(x)")
         first = asyncio.ensure_future(anext(db.changes()))
@@ -219,7 +219,7 @@ async def test_a_commit_lists_no_folder_that_has_not_changed(
 ) -> None:
     async with holdfast.open(path) as db, holdfast.open(path):
         await db.execute("CREATE TABLE t(x)")
-        storage = db._storage
+        storage = db._session.storage
         assert isinstance(storage, FileStorage)
         assert storage._channel is not None
         os.utime(storage._channel._folder, ns=(1_000_000_000_123_456_789,) * 2)
@@ -240,9 +240,9 @@ async def test_commits_are_counted_alike_in_both_ways(path: str) -> None:
         writer = Writer(path)
         try:
             writer.run("CREATE TABLE t(x)")
-            storage = db._storage
+            storage = db._session.storage
             assert isinstance(storage, FileStorage)
-            guard, raw = storage._guard, db._main.raw
+            guard, raw = storage._guard, db._session.main.raw
             assert guard._index is not None
             counts = set()
             for n in range(4):

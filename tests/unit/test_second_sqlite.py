@@ -191,16 +191,16 @@ async def test_a_wal_that_goes_while_it_is_committed_is_not_acknowledged(
 ) -> None:
     heard = []
     async with opened() as db:
-        monkeypatch.setattr(db._storage, "announce", lambda *told: heard.append(told))
+        monkeypatch.setattr(db._session.storage, "announce", lambda *told: heard.append(told))
 
         def go() -> bool:
             Path("a.db-wal").rename("gone")
             return False
 
-        db._main.raw.set_commit_hook(go)
+        db._session.main.raw.set_commit_hook(go)
         with pytest.raises(StorageUnavailableError, match="WAL"):
             await db.execute("INSERT INTO t VALUES(1)")
-        db._main.raw.set_commit_hook(None)
+        db._session.main.raw.set_commit_hook(None)
         assert heard == []
 
 
@@ -244,7 +244,7 @@ async def test_nothing_is_acknowledged_in_a_file_that_is_not_the_databases(
             return False
 
         if when == "when the folder was at rest":
-            storage = db._storage
+            storage = db._session.storage
             assert isinstance(storage, FileStorage)
             while storage._guard._settled is None:
                 await asyncio.sleep(0.01)
@@ -258,7 +258,7 @@ async def test_nothing_is_acknowledged_in_a_file_that_is_not_the_databases(
                     go()
                 elif when == "at its commit":
                     tx.connection.set_commit_hook(go)
-        db._main.raw.set_commit_hook(None)
+        db._session.main.raw.set_commit_hook(None)
         for call in (db.execute("INSERT INTO t VALUES(2)"), db.fetch_all("SELECT x FROM t")):
             with pytest.raises(StorageUnavailableError, match="removed or replaced"):
                 await call
@@ -312,7 +312,7 @@ async def test_no_other_sqlite_begins_to_write_inside_of_a_transaction(
                     return False
 
                 tx.connection.set_commit_hook(look)
-            db._main.raw.set_commit_hook(None)
+            db._session.main.raw.set_commit_hook(None)
             assert "locked" in said[0]
             # And given back.
             assert attempt() == ""
@@ -413,7 +413,7 @@ async def test_a_snapshot_stays() -> None:
 async def test_nobody_takes_the_wal_index_for_a_dead_one() -> None:
     """Who finds no lock on it makes it 3 bytes long, and whoever has it mapped gets a SIGBUS."""
     async with opened() as db:
-        storage = db._storage
+        storage = db._session.storage
         assert isinstance(storage, FileStorage)
         shm = storage._guard._shm
         assert shm is not None

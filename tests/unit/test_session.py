@@ -153,7 +153,7 @@ async def test_what_the_connection_did_is_asked_where_it_was_done(db: Database) 
 
 
 @pytest.mark.parametrize("name", ["sqlite_temp_master", "temp.sqlite_master", "SQLite_Temp_Schema"])
-async def test_the_temporary_schema_is_counted_where_it_is(db: Database, name: str) -> None:
+async def test_the_temporary_schema_is_counted_inside(db: Database, name: str) -> None:
     await db.execute("CREATE TEMP TABLE own(a)")
     sql = f"SELECT count(*) FROM {name}"
     quiet = await db.fetch_value(sql)

@@ -10,12 +10,13 @@ from typing import Any
 
 import apsw
 import pytest
-from across import inside
+from across import session_of
 
 import holdfast
 from holdfast import Database, DiffContext, StorageUnavailableError, TableChange
 from holdfast.local.changes import MANY
 from holdfast.session.announcements import Announcement
+from holdfast.session.lookout import look
 from holdfast.storage.history import History
 
 Open = Callable[[], Awaitable[Database]]
@@ -54,7 +55,7 @@ class Heard:
     async def settle(self) -> None:
         """All that has been told is here, and several look-outs were made."""
         for _ in range(4):
-            await inside(self.database)._look()
+            await look(session_of(self.database))
             for _ in range(50):
                 await asyncio.sleep(0)
 
@@ -198,7 +199,7 @@ async def test_what_a_program_without_holdfast_commits_is_found(
 async def test_an_error_does_not_end_the_look_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(holdfast.local.database, "LOOKOUT", 0.001)
+    monkeypatch.setattr(holdfast.session.lookout, "LOOKOUT", 0.001)
     async with holdfast.open(str(tmp_path / "a.db")) as db:
         await db.execute("CREATE TABLE t(v)")
         looks = asyncio.Semaphore(0)
@@ -207,7 +208,7 @@ async def test_an_error_does_not_end_the_look_out(
             looks.release()
             raise apsw.IOError("the disk said no")
 
-        monkeypatch.setattr(db._storage, "has_news", look)
+        monkeypatch.setattr(db._session.storage, "has_news", look)
         for _ in range(3):
             await looks.acquire()
     assert "the disk said no" in caplog.text
@@ -233,9 +234,9 @@ async def test_who_waits_for_changes_is_told_that_the_database_is_gone(
     async def gone() -> bool:
         raise StorageUnavailableError("it was cleared")
 
-    monkeypatch.setattr(db._storage, "has_news", gone)
-    await db._look()
-    await db._look()
+    monkeypatch.setattr(db._session.storage, "has_news", gone)
+    await look(session_of(db))
+    await look(session_of(db))
     for each in waiting:
         with pytest.raises(StorageUnavailableError, match="it was cleared"):
             await each
@@ -254,7 +255,7 @@ async def test_changes_that_nobody_asks_for_are_gathered(tmp_path: Path) -> None
         for _ in range(2 * MANY):
             await db.execute("INSERT INTO t VALUES(1)")
         for table in ("u", "w"):
-            db._announcements.deliver(Announcement(frozenset({table}), remote=True))
+            db._session.announcements.deliver(Announcement(frozenset({table}), remote=True))
             await db.execute(f"INSERT INTO {table} VALUES(1)")
         found = []
         while (change := await asyncio.wait_for(anext(changes), 60)).remote is False:

@@ -15,7 +15,7 @@ from ..sqlite.rows import Parameters, Row
 from ..sqlite.sqltext import fold
 
 if TYPE_CHECKING:
-    from .database import Database
+    from ..session.session import Session
 
 
 # Changes that wait for who asked for them, before more are gathered.
@@ -30,9 +30,16 @@ class TableChange(NamedTuple):
 
 
 async def table_changes(
-    database: Database, tables: Iterable[str] | None
+    session: Session,
+    application_name: Callable[[str], str | None],
+    hidden: Callable[[], frozenset[str]],
+    tables: Iterable[str] | None,
 ) -> AsyncIterator[TableChange]:
-    """See `Database.changes`."""
+    """See `Database.changes`.
+
+    application_name: what the application calls a real table, if it knows of it.
+    hidden: the tables that are holdfast's own.
+    """
     if isinstance(tables, str):
         raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
     wanted = None if tables is None else frozenset(map(fold, tables))
@@ -46,16 +53,20 @@ async def table_changes(
             _append(found, announcement)
             ready.set()
 
-    with _listening(database, note):
-        while await _until(ready, database):
+    with _listening(session, note):
+        while await _until(ready, session):
             ready.clear()
-            while found and not database.closed:
+            while found and not session.closed:
                 announcement = found.popleft()
                 if announcement.failure is not None:
                     raise announcement.failure
                 if shadows is None or announcement.ddl or announcement.tables is None:
-                    shadows = await _table_names(database, "type = 'shadow'")
-                names = await _application_names(database, announcement.tables) - shadows
+                    shadows = await _table_names(session, "type = 'shadow'")
+                found_in = announcement.tables
+                if found_in is None:
+                    found_in = await _table_names(session, "type <> 'view'")
+                known = (application_name(name) for name in found_in - hidden())
+                names = frozenset(name for name in known if name is not None) - shadows
                 if wanted is not None:
                     names = frozenset(name for name in names if fold(name) in wanted)
                 if names:
@@ -77,24 +88,15 @@ def _append(found: deque[Announcement], new: Announcement) -> None:
     found.append(new)
 
 
-async def _application_names(database: Database, tables: frozenset[str] | None) -> frozenset[str]:
-    """What the application calls these real tables; None: whatever there is."""
-    if tables is None:
-        tables = await _table_names(database, "type <> 'view'")
-    hidden = database.triggers.destinations()
-    names = (database._schema.application_name(name) for name in tables if name not in hidden)
-    return frozenset(name for name in names if name is not None)
-
-
-async def _table_names(database: Database, which: str) -> frozenset[str]:
-    rows = await database.fetch_all(
+async def _table_names(session: Session, which: str) -> frozenset[str]:
+    rows = await session.fetch_all(
         f"SELECT name FROM pragma_table_list WHERE schema = 'main' AND {which}"
     )
     return frozenset(row[0] for row in rows)
 
 
 async def watch_query(
-    database: Database, sql: str, params: Parameters, throttle: float, distinct: bool
+    session: Session, sql: str, params: Parameters, throttle: float, distinct: bool
 ) -> AsyncIterator[list[Row]]:
     """See `Database.watch`."""
     if not throttle >= 0:
@@ -116,46 +118,46 @@ async def watch_query(
             # Most of it concerns nobody: a trigger of holdfast's, a temporary table.
             ready.set()
 
-    with _listening(database, note):
+    with _listening(session, note):
         before: list[Row] | None = None
         while True:
             # In this order: what is committed from here on makes the next wait return.
-            reads = (await database._statement(sql)).reads
+            reads = (await session.statement(sql)).reads
             ready.clear()
             given, owed = owed, False
-            rows = await database.fetch_all(sql, params)
+            rows = await session.fetch_all(sql, params)
             last = time.monotonic()
             if given or rows != before:
                 before = rows
                 yield rows
-            if failure is None and not await _until(ready, database):
+            if failure is None and not await _until(ready, session):
                 return
             if failure is not None:
                 raise failure
             pause = last + throttle - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
-            if database.closed:
+            if session.closed:
                 return
 
 
 @contextlib.contextmanager
-def _listening(database: Database, note: Callable[[Announcement], None]) -> Generator[None]:
+def _listening(session: Session, note: Callable[[Announcement], None]) -> Generator[None]:
     """Hear of every commit inside the block, which ends when the database is closed."""
-    unsubscribe = database._announcements.subscribe(note)
+    unsubscribe = session.announcements.subscribe(note)
     try:
         yield
     except DatabaseClosedError:
         # It was closed while the consumer was busy, or in the middle of a query.
-        if not database.closed:
+        if not session.closed:
             raise
     finally:
         unsubscribe()
 
 
-async def _until(ready: asyncio.Event, database: Database) -> bool:
+async def _until(ready: asyncio.Event, session: Session) -> bool:
     """Wait until `ready`, or until the database is closed; then False."""
-    if not ready.is_set() and not database.closed:
+    if not ready.is_set() and not session.closed:
         # close() wakes every listener with an announcement of nothing.
         await ready.wait()
-    return not database.closed
+    return not session.closed

@@ -14,7 +14,7 @@ from ..storage.store import STEP, Scratch, configure, copy, leave_wal
 from ..triggers.strip import strip
 
 if TYPE_CHECKING:
-    from .database import Database
+    from ..session.session import Session
 
 logger = logging.getLogger("holdfast")
 
@@ -49,14 +49,14 @@ async def _report_nothing(done: int, total: int | None) -> None:
 _SNAPSHOT = 8
 
 
-async def export_chunks(database: Database, on_progress: OnProgress | None) -> AsyncIterator[bytes]:
+async def export_chunks(session: Session, on_progress: OnProgress | None) -> AsyncIterator[bytes]:
     """See `Database.export_chunks`.
 
     How much there will be to read is known after the snapshot: without free pages, and without what
     trackers have recorded. So the snapshot is a small part of the progress, which never goes back.
     """
     progress = check_progress(on_progress)
-    store = database._storage.store()
+    store = session.storage.store()
     reported = 0
     async with AsyncExitStack() as stack:
         scratch = await stack.enter_async_context(store.scratch())
@@ -66,7 +66,7 @@ async def export_chunks(database: Database, on_progress: OnProgress | None) -> A
             # A scratch file is never recovered, so it needs no syncs. secure_delete zeroes dropped
             # pages, so they cannot be found in the export.
             raw.execute("PRAGMA synchronous = OFF; PRAGMA secure_delete = ON").fetchall()
-            async with database.read_transaction() as tx:
+            async with session.read_transaction() as tx:
                 source = tx.connection
                 size = int(source.execute("PRAGMA page_size").get)
                 free = int(source.execute("PRAGMA freelist_count").get)

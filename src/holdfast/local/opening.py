@@ -10,8 +10,10 @@ import apsw
 
 from ..bounds import Bound
 from ..schema import Schema
+from ..session.session import Session
 from ..session.writing import no_space
 from ..storage import choose
+from ..triggers.mending import Mender
 from .database import Database
 
 if TYPE_CHECKING:
@@ -78,14 +80,13 @@ async def open_here(
         bound = Bound(chosen.busy_timeout)
         connection = await chosen.open(bound)
         database = Database(
-            chosen,
-            connection,
+            Session(chosen, connection, Mender.of(connection)),
             schema or Schema.undeclared(),
             chosen.persists_triggers if persist_triggers is None else persist_triggers,
             hold_manager or chosen.default_hold_manager(),
         )
         try:
-            await database._begin(bound)
+            await database.begin(bound)
         except BaseException:
             await database.close()
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from ..giving_back import give_back
 from ..local.changes import TableChange
 from ..local.database import Database
 from ..local.exporting import OnProgress, check_progress
+from ..session.closing import Closing, describe, warn_of_dropped
 from ..session.transactions import Transaction, is_inside, write_transactions
 from ..sqlite.parameters import plain_many, plain_parameters
 from ..sqlite.rows import ExecuteResult, Parameters, Row
@@ -35,12 +35,10 @@ class RemoteDatabase(Database):
         self._peer = peer
         self._number: int = found["number"]
         self._name: str = found["name"]
-        self._kind: str = found["storage"]
+        self.kind: str = found["storage"]
         self._persists_triggers: bool = found["persists_triggers"]
         self._on_closed = on_closed
-        self._closing = False
-        self._closed = asyncio.Event()
-        self._close_task: asyncio.Task[None] | None = None
+        self._closing = Closing(self)
         self._open_transactions: set[Transaction] = set()
         self.triggers = RemoteTriggerManager(self)
 
@@ -50,20 +48,28 @@ class RemoteDatabase(Database):
 
     @property
     def storage(self) -> str:
-        return self._kind
+        return self.kind
 
     @property
     def closed(self) -> bool:
         """Whether close() was called, or who had the database is gone."""
-        return self._closing or self._peer.closed
+        return self._closing.begun or self._peer.closed
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def __del__(self) -> None:
+        # One whose making failed has none.
+        if hasattr(self, "_closing"):
+            warn_of_dropped(self)
 
     def _call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
         return self._peer.call(self._number, method, *args)
 
     def _check_open(self, own: bool = False) -> None:
-        if not self._closing:
+        if not self._closing.begun:
             self._peer.check()
-        super()._check_open(own)
+        self._closing.check_open(own)
 
     def _is_inside(self) -> bool:
         return is_inside(write_transactions, self)
@@ -143,7 +149,7 @@ class RemoteDatabase(Database):
         number = await self._peer.obtain(undo, self._number, method, *args)
         ended = False
         try:
-            while not self._closing:
+            while not self._closing.begun:
                 if method != "changes":
                     self._check_open()
                 answer = self._peer.request(number, "next")
@@ -184,6 +190,9 @@ class RemoteDatabase(Database):
     def rest(self) -> None:
         self._peer.tell(0, "rest")
 
+    async def close(self) -> None:
+        await self._closing.run(self._close)
+
     async def _close(self) -> None:
         why = "was rolled back, because the database was closed"
         await give_back(lambda: self._end_all(why), self._close_there, self._ended)
@@ -201,7 +210,7 @@ class RemoteDatabase(Database):
             transaction.end(why)
 
     def _ended(self) -> None:
-        self._closed.set()
+        self._closing.ended.set()
         self._on_closed(self)
 
 

@@ -300,7 +300,8 @@ class RemoteTracker(DiffTracker):
         handler: Handler,
         on_error: OnError | None,
     ) -> None:
-        self._remote = self._database = database
+        self._remote = database
+        self._owner = database
         self._trigger = trigger
         self._number = trigger._number
         self._handler = handler

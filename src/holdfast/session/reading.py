@@ -12,14 +12,14 @@ from ..sqlite.connection import Connection
 from .transactions import Transaction, is_inside, read_transactions
 
 if TYPE_CHECKING:
-    from ..local.database import Database
+    from .state import SessionState
 
 
 class Readers:
     """The reading connections of a database: made when one is needed, and kept."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: SessionState) -> None:
+        self._session = session
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
 
@@ -31,12 +31,12 @@ class Readers:
 
         bound: of the call that it is a step of.
         """
-        database = self._database
-        main, storage = database._main, database._storage
-        bound = bound or database._bound()
-        await database._let_others_go()
+        session = self._session
+        main, storage = session.main, session.storage
+        bound = bound or session.bound()
+        await session.let_others_go()
         if (
-            database._turn.locked()
+            session.writer_lock.locked()
             and storage.has_readers
             and not main.statements.may_see_temporary(sql)
         ):
@@ -45,9 +45,9 @@ class Readers:
                     yield connection
                     return
             # What it asks about is told by the main connection alone.
-        await database._turn.acquire(bound)
+        await session.writer_lock.acquire(bound)
         try:
-            database._check_open()
+            session.closing.check_open()
             await self._begin(main, bound)
             try:
                 main.bring_up()
@@ -55,21 +55,21 @@ class Readers:
             finally:
                 storage.end_read()
         finally:
-            database._turn.release()
+            session.writer_lock.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One snapshot. DatabaseClosedError, NestedTransactionError: see `Database`."""
-        database = self._database
-        database._check_open()
-        await database._let_others_go()
-        async with self._lent(database._bound()) as connection:
+        session = self._session
+        session.closing.check_open()
+        await session.let_others_go()
+        async with self._lent(session.bound()) as connection:
             # The snapshot is taken by the first read, so there must be one.
             connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
-            unpin = database._storage.pin()
-            transaction = Transaction(database, connection, writable=False)
+            unpin = session.storage.pin()
+            transaction = Transaction(session, connection, writable=False)
             transaction.leave = connection.close
-            database._open_transactions.add(transaction)
+            session.open_transactions.add(transaction)
             outer = read_transactions.get()
             read_transactions.set((*outer, transaction))
             try:
@@ -77,7 +77,7 @@ class Readers:
                 transaction.check_ended()
             finally:
                 read_transactions.set(outer)
-                database._open_transactions.discard(transaction)
+                session.open_transactions.discard(transaction)
                 if transaction.is_open:
                     transaction.end()
                     if connection.raw.in_transaction:
@@ -103,44 +103,44 @@ class Readers:
                 connection.bring_up()
                 yield connection
             finally:
-                self._database._storage.end_read()
+                self._session.storage.end_read()
         finally:
             self._give_back(connection)
 
     async def _begin(self, connection: Connection, bound: Bound) -> None:
-        database = self._database
-        inside = is_inside(read_transactions, database)
-        with database._unless_closed():
-            await database._storage.begin_read(connection, bound, inside=inside)
-        if database._closing:
-            database._storage.end_read()
-            database._check_open()
+        session = self._session
+        inside = is_inside(read_transactions, session)
+        with session.unless_closed():
+            await session.storage.begin_read(connection, bound, inside=inside)
+        if session.closing.begun:
+            session.storage.end_read()
+            session.closing.check_open()
 
     async def _take(self, bound: Bound) -> Connection:
-        database = self._database
+        session = self._session
         if self._idle:
             connection = self._idle.pop()
-        elif database._storage.has_readers:
-            with database._unless_closed():
-                connection = await database._storage.connect_reader(bound)
+        elif session.storage.has_readers:
+            with session.unless_closed():
+                connection = await session.storage.connect_reader(bound)
         else:
-            await database._turn.acquire(bound)
+            await session.writer_lock.acquire(bound)
             try:
-                database._check_open()
-                connection = await database._storage.connect_reader(bound)
+                session.closing.check_open()
+                connection = await session.storage.connect_reader(bound)
             finally:
-                database._turn.release()
-        if database._closing:  # while this waited
+                session.writer_lock.release()
+        if session.closing.begun:  # while this waited
             connection.close()
-            database._check_open()
-        connection.share(database._main.settings)
+            session.closing.check_open()
+        connection.share(session.main.settings)
         self._busy.add(connection)
         return connection
 
     def _give_back(self, connection: Connection) -> None:
-        database = self._database
+        session = self._session
         self._busy.discard(connection)
-        if database._closing or not database._storage.has_readers:
+        if session.closing.begun or not session.storage.has_readers:
             connection.close()
         else:
             self._idle.append(connection)

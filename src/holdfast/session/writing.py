@@ -25,7 +25,7 @@ from .transactions import (
 )
 
 if TYPE_CHECKING:
-    from ..local.database import Database
+    from .state import SessionState
 
 
 class CancelledLate(asyncio.CancelledError):
@@ -39,8 +39,8 @@ class CancelledLate(asyncio.CancelledError):
 class Writing:
     """`async with`: commits on leaving, rolls back on an error.
 
-    turn of this connection -> lease of the database -> BEGIN -> the block -> COMMIT -> lease and
-    turn given back -> announced -> callbacks
+    writer lock of this connection -> lease of the database -> BEGIN -> the block -> COMMIT
+    -> lease and lock given back -> announced -> callbacks
 
     own: holdfast's own, allowed while the database is closing.
     bound: of the call that it is a step of; None: a call of its own.
@@ -48,17 +48,19 @@ class Writing:
 
     __slots__ = (
         "_bound",
-        "_database",
         "_entered",
         "_left",
         "_outer",
         "_own",
+        "_session",
         "_transaction",
         "made_room",
     )
 
-    def __init__(self, database: Database, own: bool = False, bound: Bound | None = None) -> None:
-        self._database = database
+    def __init__(
+        self, session: SessionState, own: bool = False, bound: Bound | None = None
+    ) -> None:
+        self._session = session
         self._own = own
         self._bound = bound
         self._entered = False
@@ -69,51 +71,51 @@ class Writing:
         self._outer: tuple[Transaction, ...]
 
     async def __aenter__(self) -> Transaction:
-        database = self._database
+        session = self._session
         await self._enter()
         transaction = self._new_transaction()
         transaction.leave = self._leave
         self._outer = write_transactions.get()
         write_transactions.set((*self._outer, transaction))
         if not self._own:
-            database._open_transactions.add(transaction)
+            session.open_transactions.add(transaction)
         return transaction
 
     async def _enter(self) -> None:
-        database = self._database
-        database._check_open(self._own)
+        session = self._session
+        session.closing.check_open(self._own)
         if self._entered:
             raise RuntimeError("a write transaction is entered once; call write_transaction() anew")
         self._entered = True
-        waits = database._storage.write_waits()
+        waits = session.storage.write_waits()
         if not waits:
-            await database._let_others_go()
-        bound = self._bound or database._bound()
-        await database._turn.acquire(bound)
+            await session.let_others_go()
+        bound = self._bound or session.bound()
+        await session.writer_lock.acquire(bound)
         try:
-            if database._closing:  # while this waited
-                database._check_open(self._own)
-            await database._storage.begin_write(
-                database._main, bound, inside=is_inside(read_transactions, database)
+            if session.closing.begun:  # while this waited
+                session.closing.check_open(self._own)
+            await session.storage.begin_write(
+                session.main, bound, inside=is_inside(read_transactions, session)
             )
-            if database._closing and not self._own:
-                database._main.run("ROLLBACK")
-                database._storage.end_write(database._main)
-                database._check_open()
+            if session.closing.begun and not self._own:
+                session.main.run("ROLLBACK")
+                session.storage.end_write(session.main)
+                session.closing.check_open()
             try:
-                database._mender.begun()
+                session.mender.begun()
             except BaseException:
                 self._end_begun()
-                database._storage.end_write(database._main)
+                session.storage.end_write(session.main)
                 raise
             if waits:
                 # Others had their time; this is the beginning of ours.
-                database._last_yield = time.monotonic()
+                session.last_yield = time.monotonic()
         except BaseException as error:
-            database._turn.release()
+            session.writer_lock.release()
             self._explain(error)
             if isinstance(error, Exception):
-                database._check_open(self._own)
+                session.closing.check_open(self._own)
             raise
 
     async def __aexit__(
@@ -131,7 +133,7 @@ class Writing:
                 transaction.check_ended()
                 touched = self._prepare()
                 await self._commit()
-                shared = self._database._committed(touched.keys())
+                shared = self._session.committed(touched.keys())
             else:
                 self._explain(error)
         except apsw.FullError as full:
@@ -141,19 +143,19 @@ class Writing:
             write_transactions.set(self._outer)
             ddl = self._leave()
             if transaction.committed:
-                self._database._announce(frozenset(touched), ddl, shared)
+                self._session.announce(frozenset(touched), ddl, shared)
             if callbacks := transaction.callbacks():
                 # The block may be unwinding because its task was cancelled; these run all the same.
-                database = self._database
-                await asyncio.shield(database._start(run_callbacks(callbacks, database)))
+                session = self._session
+                await asyncio.shield(session.start(run_callbacks(callbacks, session)))
 
     async def one(self, statement: Statement, params: Parameters) -> ExecuteResult:
         """All of it for one statement; from BEGIN to COMMIT nothing else runs."""
-        database, main = self._database, self._database._main
-        database._check_open(self._own)
-        waits = not (database._may_go_on() and database._storage.begin_write_now(main))
+        session, main = self._session, self._session.main
+        session.closing.check_open(self._own)
+        waits = not (session.may_go_on() and session.storage.begin_write_now(main))
         if waits:
-            if not database._storage.commits_at_once:
+            if not session.storage.commits_at_once:
                 return await self.whole(lambda tx: tx.execute(statement.sql, params))
             await self._enter()
         transaction = self._new_transaction()
@@ -161,14 +163,14 @@ class Writing:
         shared: frozenset[str] | None = None
         try:
             if not waits:
-                database._mender.begun()
+                session.mender.begun()
             # What it is may have changed with the schema.
             statement = main.statement(statement.sql)
             result = main.execute(statement, params)
             touched = self._prepare()
-            database._storage.commit_now(main)
+            session.storage.commit_now(main)
             transaction.committed = True
-            shared = database._committed(touched.keys())
+            shared = session.committed(touched.keys())
         except BaseException as error:
             self._explain(error)
             raise
@@ -179,11 +181,11 @@ class Writing:
                 try:
                     ddl = self._end()
                 finally:
-                    database._storage.end_write_now()
+                    session.storage.end_write_now()
             if transaction.committed:
-                database._announce(frozenset(touched), ddl, shared)
+                session.announce(frozenset(touched), ddl, shared)
             if callbacks := transaction.callbacks():
-                database._start(run_callbacks(callbacks, database))
+                session.start(run_callbacks(callbacks, session))
         return result
 
     async def whole(self, work: Callable[[Transaction], Awaitable[ExecuteResult]]) -> ExecuteResult:
@@ -200,10 +202,10 @@ class Writing:
 
     def _prepare(self) -> Touched:
         """The last that is written in a transaction; what all of it wrote."""
-        database, main = self._database, self._database._main
-        database._mender.committing(ddl=main.statements.has_ddl, raw=self._transaction.uses_raw)
+        session, main = self._session, self._session.main
+        session.mender.committing(ddl=main.statements.has_ddl, raw=self._transaction.uses_raw)
         touched = main.take_touched()
-        if touched and database.triggers.before_commit(self._transaction, touched):
+        if touched and session.before_commit(self._transaction, touched):
             # What that wrote went to tables that were written before.
             main.take_touched()
         self._transaction.close_cursors()
@@ -211,34 +213,34 @@ class Writing:
         return touched
 
     async def _commit(self) -> None:
-        database, transaction = self._database, self._transaction
-        if database._storage.commits_at_once:
-            database._storage.commit_now(database._main)
+        session, transaction = self._session, self._transaction
+        if session.storage.commits_at_once:
+            session.storage.commit_now(session.main)
             transaction.committed = True
             return
         # While it is made durable, nobody may add to it, and close() may not take it back.
         transaction.end()
-        database._open_transactions.discard(transaction)
+        session.open_transactions.discard(transaction)
 
         async def commit() -> None:
-            await database._storage.commit(database._main)
+            await session.storage.commit(session.main)
             transaction.committed = True
 
-        await database._commit(commit())
+        await session.commit(commit())
 
     def _leave(self) -> bool:
         """Give everything back, once; whether the schema changed."""
         if self._left:
             return False
         self._left = True
-        database = self._database
-        database._open_transactions.discard(self._transaction)
+        session = self._session
+        session.open_transactions.discard(self._transaction)
         try:
             return self._end()
         finally:
             # Even if the connection is of no use any more: others wait for these.
-            database._storage.end_write(database._main)
-            database._turn.release()
+            session.storage.end_write(session.main)
+            session.writer_lock.release()
 
     def _end(self) -> bool:
         """No more statements; what was not committed is rolled back; whether the schema changed."""
@@ -246,49 +248,49 @@ class Writing:
         transaction.end()
         if not transaction.committed:
             return self._end_begun()
-        mended = self._database._mender.committed()
-        ddl = self._database._main.statements.take_ddl() or mended
+        mended = self._session.mender.committed()
+        ddl = self._session.main.statements.take_ddl() or mended
         if ddl:
-            self._database._forget_statements()
+            self._session.forget_statements()
         return ddl
 
     def _end_begun(self) -> bool:
         """Roll back what was begun; whether it changed the schema."""
-        main = self._database._main
+        main = self._session.main
         if main.raw.in_transaction:
             main.run("ROLLBACK")
         main.take_touched()
         ddl = main.statements.take_ddl()
         if ddl:
             main.statements.forget()
-        self._database._mender.rolled_back()
+        self._session.mender.rolled_back()
         return ddl
 
     def _new_transaction(self) -> Transaction:
-        database = self._database
-        transaction = Transaction(database, database._main, writable=True)
-        transaction.trace = database._mender.trace
-        transaction.on_undone = database._mender.forget
+        session = self._session
+        transaction = Transaction(session, session.main, writable=True)
+        transaction.trace = session.mender.trace
+        transaction.on_undone = session.mender.forget
         self._transaction = transaction
         return transaction
 
     def _explain(self, error: BaseException) -> None:
         if isinstance(error, apsw.FullError):
-            self.made_room = self._database._storage.make_room()
-            raise no_space(self._database.name) from error
+            self.made_room = self._session.storage.make_room()
+            raise no_space(self._session.name) from error
 
 
 async def write_at_once(
-    database: Database, bound: Bound, write: Callable[[Writing], Awaitable[ExecuteResult]]
+    session: SessionState, bound: Bound, write: Callable[[Writing], Awaitable[ExecuteResult]]
 ) -> ExecuteResult:
     """`write` in a write transaction; in another one where the first made room (`made_room`)."""
-    writing = Writing(database, bound=bound)
+    writing = Writing(session, bound=bound)
     try:
         return await write(writing)
     except QuotaExceededError:
         if not writing.made_room:
             raise
-    return await write(Writing(database, bound=bound))
+    return await write(Writing(session, bound=bound))
 
 
 def no_space(name: str) -> QuotaExceededError:

@@ -17,7 +17,7 @@ from ..sqlite.sqltext import quote_name
 from .registry import READ, read_records
 
 if TYPE_CHECKING:
-    from ..local.database import Database
+    from ..session.session import Session
     from ..session.transactions import Transaction
 
 logger = logging.getLogger("holdfast")
@@ -26,10 +26,10 @@ logger = logging.getLogger("holdfast")
 class Destinations:
     """Destinations: of everybody's persisted triggers, of the connection's temporary ones."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
         # Those of every database that shares the connection.
-        self.temporary = database._main.temporary_destinations
+        self.temporary = session.main.temporary_destinations
         self._persisted: frozenset[str] = frozenset()
         # The schema that they were read at; None: to be read again.
         self._version: int | None = None
@@ -40,7 +40,7 @@ class Destinations:
 
     async def open(self) -> None:
         """Learn what there is, and go on listening."""
-        self._unsubscribe = self._database._announcements.subscribe(self._heard)
+        self._unsubscribe = self._session.announcements.subscribe(self._heard)
         await self._read()
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Destinations:
                 f"UPDATE {table} SET transaction_id = ?, origin = ?, "
                 f"last_operation_id = (SELECT max(operation_id) FROM {table}) WHERE operation_id = "
                 f"(SELECT min(operation_id) FROM {table} WHERE operation_id >= ?)",
-                (tx.id, self._database._origin, first),
+                (tx.id, self._session.origin, first),
             )
             stamped = True
         return stamped
@@ -108,7 +108,7 @@ class Destinations:
 
     async def _read(self) -> None:
         try:
-            rows = await self._database.fetch_all(READ)
+            rows = await self._session.fetch_all(READ)
         except DatabaseClosedError:
             logger.debug("closed while its destinations were read")
             return

@@ -15,7 +15,7 @@ from .registry import SOUND_AT, Record, find_record, read_record, read_records
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
-    from ..local.database import Database
+    from ..session.session import Session
     from ..session.transactions import Transaction
 
 
@@ -37,8 +37,8 @@ class Inbox:
     means that some were discarded (`max_backlog`).
     """
 
-    def __init__(self, database: Database, trigger: DiffTrigger) -> None:
-        self._database = database
+    def __init__(self, session: Session, trigger: DiffTrigger) -> None:
+        self._session = session
         self._trigger = trigger
         place = "temp" if trigger.temporary else "main"
         self.table = f"{place}.{quote_name(trigger.destination)}"
@@ -49,12 +49,12 @@ class Inbox:
             f"WHERE name = {quote_text(trigger.destination)})"
         )
         self._expected = 1
-        self._news = database._storage.event()
+        self._news = session.storage.event()
         self._stopped = asyncio.Event()
         # Whether the schema may have changed; the trigger as it was made for it, and at which.
         self._doubtful = True
         self.record = trigger.record
-        self._read_at = database._mender.sound_at
+        self._read_at = session.mender.sound_at
         # Why there will be no more, once that was told.
         self.ended: HoldfastError | None = None
         # Whether another connection made records since the last look.
@@ -62,7 +62,7 @@ class Inbox:
         # What came before anybody listened is news as well.
         self._news.set()
         self._failure: StorageUnavailableError | None = None
-        self._unsubscribe = database._announcements.subscribe(self._heard)
+        self._unsubscribe = session.announcements.subscribe(self._heard)
 
     def _heard(self, announcement: Announcement) -> None:
         tables = announcement.tables
@@ -119,7 +119,7 @@ class Inbox:
         try:
             if doubtful:
                 await self._look_at_schema()
-            found = self._found((await self._database.fetch_all(self._find))[0])
+            found = self._found((await self._session.fetch_all(self._find))[0])
         except BaseException:
             self._doubtful = self._doubtful or doubtful
             raise
@@ -128,19 +128,19 @@ class Inbox:
         return found
 
     async def _look_at_schema(self) -> None:
-        database, trigger = self._database, self._trigger
+        session, trigger = self._session, self._trigger
         if not await self._is_mended():
             # Another program changed the schema: beginning a transaction mends what it did.
-            async with database._own_transaction():
+            async with session.own_transaction():
                 pass
-        self._read_at = database._mender.sound_at
+        self._read_at = session.mender.sound_at
         find = find_record(self.record, temporary=trigger.temporary)
         place = "temp" if trigger.temporary else "main"
-        there = await database.fetch_all(
+        there = await session.fetch_all(
             f"SELECT 1 FROM {place}.sqlite_master WHERE type = 'table' AND name = ?",
             (trigger.destination,),
         )
-        records = read_records(await database.fetch_all(*find))
+        records = read_records(await session.fetch_all(*find))
         if records:
             self.record = records[0]
         if not (there and records):
@@ -148,13 +148,13 @@ class Inbox:
 
     async def _is_mended(self) -> bool:
         """Whether the triggers were seen to since the schema changed last."""
-        ((marked, version),) = await self._database.fetch_all(
+        ((marked, version),) = await self._session.fetch_all(
             "SELECT (SELECT value FROM ps_kv WHERE key = ?), "
             "(SELECT schema_version FROM pragma_schema_version)",
             (SOUND_AT,),
         )
         if self._trigger.temporary:
-            sound_at = self._database._mender.sound_at
+            sound_at = self._session.mender.sound_at
             return sound_at is not None and sound_at.main == version
         return bool(marked == version)
 
@@ -169,7 +169,7 @@ class Inbox:
 
     def look_now(self, tx: Transaction) -> Found:
         """What is in the destination, as the transaction sees it."""
-        if self._database._mender.sound_now != self._read_at:
+        if self._session.mender.sound_now != self._read_at:
             before, temporary = self.record, self._trigger.temporary
             self.record = read_record(tx, before, temporary=temporary) or before
             tx.on_rollback(lambda: self._reread(before))

@@ -39,7 +39,7 @@ from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
-    from ..local.database import Database
+    from ..session.session import Session
 
 logger = logging.getLogger("holdfast")
 
@@ -54,16 +54,17 @@ class TriggerManager:
     """`Database.triggers`: see `create_diff_trigger`, `track_table_diff` and `diffs`."""
 
     def __init__(
-        self, database: Database, hold_manager: TriggerHoldManager, persist_default: bool
+        self, session: Session, hold_manager: TriggerHoldManager, persist_default: bool
     ) -> None:
-        self._database = database
+        self._session = session
+        session.before_commit = self._before_commit
         self._holds = hold_manager
         self._persist_default = persist_default
         self._live: dict[str, DiffTrigger] = {}
         self._releases: dict[str, Callable[[], Awaitable[None]]] = {}
         # In the order in which they were made.
         self._trackers: dict[DiffTracker, None] = {}
-        self._destinations = Destinations(database)
+        self._destinations = Destinations(session)
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class TriggerManager:
         )
         trigger = await self._create(_own_destination(), options, transaction)
         tracker = DiffTracker(
-            self._database,
+            self._session,
             trigger,
             on_change,
             on_error,
@@ -186,24 +187,24 @@ class TriggerManager:
             max_backlog,
         )
         trigger = await self._create(_own_destination(), options, None)
-        async with aclosing(stream(self._database, trigger, throttle, net)) as batches:
+        async with aclosing(stream(self._session, trigger, throttle, net)) as batches:
             async for records in batches:
                 yield records
 
     async def _create(
         self, destination: str, options: Options, transaction: Transaction | None
     ) -> DiffTrigger:
-        database = self._database
+        session = self._session
         if transaction is not None:
-            check_transaction(transaction, database)
-        hold_id = f"{database._hold_prefix}{uuid.uuid4().hex}"
+            check_transaction(transaction, session)
+        hold_id = f"{session.storage.hold_prefix}{uuid.uuid4().hex}"
         if options.persist:
             self._releases[hold_id] = await self._holds.obtain_hold(hold_id)
         made: DiffTrigger | None = None
         tx = transaction
         try:
             if transaction is None:
-                async with database.write_transaction() as tx:
+                async with session.write_transaction() as tx:
                     made = await self._set_up(tx, hold_id, destination, options)
             else:
                 async with transaction.savepoint():
@@ -215,7 +216,7 @@ class TriggerManager:
             try:
                 if made is not None and tx is not None and tx.committed:
                     # Cancelled between the commit and here: nobody else knows that it is there.
-                    await asyncio.shield(database._start(made.dispose()))
+                    await asyncio.shield(session.start(made.dispose()))
                 else:
                     await asyncio.shield(self._give_up(hold_id))
             except Exception as also:
@@ -244,10 +245,10 @@ class TriggerManager:
             key=(),
         )
         temporary = not options.persist
-        with self._database._mender.own():
+        with self._session.mender.own():
             record = make_trigger(tx.engine, record, source, temporary=temporary)
         self._destinations.forget()
-        trigger = DiffTrigger(self._database, record, temporary=temporary, on_gone=self._give_up)
+        trigger = DiffTrigger(self._session, record, temporary=temporary, on_gone=self._give_up)
         # From here on close() knows of it, whatever becomes of the transaction.
         self._live[hold_id] = trigger
         if trigger.temporary:
@@ -282,13 +283,13 @@ class TriggerManager:
             # A write transaction would wait for the writer.
             return []
         reclaimed = []
-        async with self._database.write_transaction() as tx:
+        async with self._session.write_transaction() as tx:
             for record in read_records(tx.run_sql(READ)):
                 if record.id not in orphans:
                     continue
                 try:
                     async with tx.savepoint():
-                        with self._database._mender.own():
+                        with self._session.mender.own():
                             drop(tx, record)
                 except DatabaseClosedError:
                     raise
@@ -304,10 +305,10 @@ class TriggerManager:
 
     def _is_held(self, record: Record, held: frozenset[str]) -> bool:
         # A copy of a database has records whose holds are another database's.
-        return record.id in held and record.id.startswith(self._database._hold_prefix)
+        return record.id in held and record.id.startswith(self._session.storage.hold_prefix)
 
     async def _read_registry(self) -> list[Record]:
-        return read_records(await self._database.fetch_all(READ))
+        return read_records(await self._session.fetch_all(READ))
 
     # -- for the database ------------------------------------------------------------------------
 
@@ -317,7 +318,7 @@ class TriggerManager:
         await self.sweep()
         # A manager of holds that are lost without an event says how often to look.
         interval = getattr(self._holds, "watch_interval", SWEEP_INTERVAL)
-        self._database._start_loop(_sweep_now_and_then(weakref.ref(self), interval))
+        self._session.start_loop(_sweep_now_and_then(weakref.ref(self), interval))
 
     async def close(self) -> None:
         """Wait for handlers in flight, drop this connection's triggers, release their holds."""
@@ -333,13 +334,13 @@ class TriggerManager:
     async def _drop_all(self) -> None:
         try:
             if self._live:
-                async with self._database._own_transaction() as tx:
-                    with self._database._mender.own():
+                async with self._session.own_transaction() as tx:
+                    with self._session.mender.own():
                         for trigger in self._live.values():
                             drop(tx, trigger.record, temporary=trigger.temporary)
         except Exception:
             # Without their holds they are orphans, which the others sweep.
-            logger.exception("the triggers of %r could not be dropped", self._database)
+            logger.exception("the triggers of %r could not be dropped", self._session)
 
     async def _finish_all(self) -> None:
         finishing = [trigger.finish for trigger in self._live.values()]
@@ -351,7 +352,7 @@ class TriggerManager:
         """The destinations of every tab's triggers, as far as this connection knows."""
         return self._destinations.known()
 
-    def before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> bool:
+    def _before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> bool:
         """`tx` is about to commit; `touched`: table -> smallest rowid inserted there, or None.
 
         Whether this wrote something too.
@@ -361,6 +362,11 @@ class TriggerManager:
             next_tx_id(tx)
         return self._destinations.stamp(tx, touched) or crud
 
+    def peer_gone(self) -> None:
+        """Another tab has gone, and may have left triggers behind."""
+        if not self._session.closed:
+            self._session.start(self.sweep_quietly())
+
     async def sweep_quietly(self) -> None:
         """`sweep`; errors are logged."""
         try:
@@ -368,7 +374,7 @@ class TriggerManager:
         except DatabaseClosedError:
             logger.debug("closed while sweeping; the next open sweeps")
         except Exception:
-            logger.exception("orphaned triggers of %r could not be swept", self._database)
+            logger.exception("orphaned triggers of %r could not be swept", self._session)
 
 
 async def _sweep_now_and_then(reference: weakref.ref[TriggerManager], interval: float) -> None:
@@ -385,10 +391,10 @@ def _own_destination() -> str:
     return f"ps_diff_{uuid.uuid4().hex}"
 
 
-def check_transaction(transaction: Transaction, database: Database) -> None:
+def check_transaction(transaction: Transaction, owner: object) -> None:
     if not isinstance(transaction, Transaction):
         raise TypeError(f"transaction must be a Transaction, not {transaction!r}")
-    if transaction.owner is not database:
+    if transaction.owner is not owner:
         raise ValueError("the transaction is another database's; give one of this database")
     if not transaction.writable:
         raise ValueError("the transaction only reads; give one of write_transaction()")

@@ -15,20 +15,20 @@ from .records import COLUMNS, DiffRecord, fold_diff, read_diff
 from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
-    from ..local.database import Database
+    from ..session.session import Session
 
 
 async def stream(
-    database: Database, trigger: DiffTrigger, throttle: float, net: bool
+    session: Session, trigger: DiffTrigger, throttle: float, net: bool
 ) -> AsyncGenerator[list[DiffRecord]]:
     """What `trigger` records, as it comes; disposes of it at the end.
 
     net: each batch is folded, see `fold_diff`; one that comes to nothing is not given.
     """
-    inbox = Inbox(database, trigger)
+    inbox = Inbox(session, trigger)
     not_before = 0.0
     try:
-        while await inbox.wait(not_before) and not database.closed:
+        while await inbox.wait(not_before) and not session.closed:
             found = await inbox.look()
             if found.discarded:
                 raise BacklogExceededError(
@@ -39,25 +39,25 @@ async def stream(
                 continue
             not_before = time.monotonic() + throttle
             where = f"FROM {inbox.table} WHERE operation_id <= ? ORDER BY operation_id"
-            rows = await database.fetch_all(f"SELECT {COLUMNS} {where}", (found.last,))
-            records = read_diff(rows, database._origin)
+            rows = await session.fetch_all(f"SELECT {COLUMNS} {where}", (found.last,))
+            records = read_diff(rows, session.origin)
             if net:
                 records = fold_diff(records, inbox.record.key)
             if records:
                 yield records
-            async with database.write_transaction() as tx:
+            async with session.write_transaction() as tx:
                 inbox.acknowledge(tx, found.last)
             inbox.expect(found.last + 1)
     except DatabaseClosedError:
-        if not database.closed:
+        if not session.closed:
             raise
     finally:
         inbox.stop()
         # By a task of its own: whoever is cancelled again leaves it to that.
         context = contextvars.copy_context()
-        inside = any(tx.owner is database and tx.is_open for tx in write_transactions.get())
+        inside = any(tx.owner is session and tx.is_open for tx in write_transactions.get())
         context.run(write_transactions.set, ())
-        disposing = context.run(database._start, trigger.dispose())
+        disposing = context.run(session.start, trigger.dispose())
         # Left from inside a write transaction, that has to end first.
         if not inside:
             await asyncio.wait({disposing})

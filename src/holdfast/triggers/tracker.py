@@ -28,7 +28,7 @@ from .trigger import DiffTrigger
 
 if TYPE_CHECKING:
     from ..bounds import Bound
-    from ..local.database import Database
+    from ..session.session import Session
 
 logger = logging.getLogger("holdfast")
 
@@ -59,20 +59,22 @@ class DiffTracker:
 
     def __init__(
         self,
-        database: Database,
+        session: Session,
         trigger: DiffTrigger,
         handler: Handler,
         on_error: OnError | None,
         throttle: float,
         on_end: Callable[[DiffTracker], None],
     ) -> None:
-        self._database = database
+        self._session = session
+        # Whose close() waits for what the application is called with.
+        self._owner: object = session
         self._trigger = trigger
         self._handler = handler
         self._on_error = on_error
         self._throttle = throttle
         self._on_end = on_end
-        self._inbox = Inbox(database, trigger)
+        self._inbox = Inbox(session, trigger)
         self._task: asyncio.Task[None] | None = None
         self._handling = False
         self._reporting = False
@@ -118,12 +120,12 @@ class DiffTracker:
             raise self._waits_for_itself()
         if not self._trigger.gone:
             # Inside a write transaction, this and the handler would wait for each other.
-            self._database._check_open(own=True)
+            self._session.closing.check_open(own=True)
         self.end()
         if mine and self._reporting:
             # From on_error: the task ends when that returns.
             return
-        self._stopping = bound = self._database._bound()
+        self._stopping = bound = self._session.bound()
         await self.drain()
         # The task did that, unless it was cancelled or could not.
         await self._trigger.dispose_within(bound)
@@ -176,7 +178,7 @@ class DiffTracker:
                 self._failures = 0
             except Exception as error:
                 if self._trigger.gone or (
-                    self._database.closed and isinstance(error, DatabaseClosedError)
+                    self._session.closed and isinstance(error, DatabaseClosedError)
                 ):
                     break
                 await self._report(error)
@@ -186,11 +188,11 @@ class DiffTracker:
                 self._failures += 1
                 self._inbox.again()
         self.end()
-        if self._database.closed:
+        if self._session.closed:
             # Which drops all of its triggers in one transaction.
             return
         try:
-            await self._trigger.dispose_within(self._stopping or self._database._bound())
+            await self._trigger.dispose_within(self._stopping or self._session.bound())
         except Exception as error:
             # stop() tries again and tells; a dead tab's triggers are swept.
             logger.warning("the trigger of %r could not be dropped: %r", self, error)
@@ -215,7 +217,7 @@ class DiffTracker:
         if isinstance(self._handler, DistantHandler):
             # In the transaction every other tab would have to wait for it.
             await self._handler.ready()
-        async with self._database._own_transaction() as tx:
+        async with self._session.own_transaction() as tx:
             found = self._inbox.look_now(tx)
             if found.discarded:
                 # In between; to be told first.
@@ -253,7 +255,7 @@ class DiffTracker:
             return
         self._reporting = True
         try:
-            with awaited_by_close(self._database):
+            with awaited_by_close(self._owner):
                 await self._call(self._on_error, error)
         except Exception:
             logger.exception("on_error of the tracker of %r failed", self.source)

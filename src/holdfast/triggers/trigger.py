@@ -12,7 +12,7 @@ from .registry import Record, drop
 
 if TYPE_CHECKING:
     from ..bounds import Bound
-    from ..local.database import Database
+    from ..session.session import Session
     from ..session.transactions import Transaction
 
 
@@ -21,7 +21,7 @@ class DiffTrigger:
 
     def __init__(
         self,
-        database: Database,
+        session: Session,
         record: Record,
         *,
         temporary: bool,
@@ -29,7 +29,7 @@ class DiffTrigger:
     ) -> None:
         self.record = record
         self.temporary = temporary
-        self._database = database
+        self._session = session
         self._on_gone = on_gone
         self._gone = False
         # Set by whoever shows it elsewhere: called when it is dropped, or was never made.
@@ -77,19 +77,19 @@ class DiffTrigger:
         """
         if transaction is not None:
             if not self._gone:
-                with self._database._mender.own():
+                with self._session.mender.own():
                     drop(transaction, self.record, temporary=self.temporary)
                 transaction.on_commit(self.finish)
             return
-        await self.dispose_within(self._database._bound())
+        await self.dispose_within(self._session.bound())
 
     async def dispose_within(self, bound: Bound) -> None:
         """`dispose` as a step of a call with that bound."""
         async with self._disposing:
             if self._gone:
                 return
-            async with self._database._own_transaction(bound) as tx:
-                with self._database._mender.own():
+            async with self._session.own_transaction(bound) as tx:
+                with self._session.mender.own():
                     drop(tx, self.record, temporary=self.temporary)
             await self.finish()
 

@@ -98,7 +98,7 @@ class Mortal:
     async def _enter(self, tx: Transaction, what: str, tag: str) -> None:
         await tx.execute(
             "INSERT INTO log(what, source, tag, tx, writer) VALUES (?, 'items', ?, ?, ?)",
-            (what, tag, tx.id, self._database._origin),
+            (what, tag, tx.id, self._database._session.origin),
         )
 
     async def create(self, kind: str) -> str:

@@ -223,7 +223,7 @@ class Survivor:
         for temporary in (False, True):
             mine = [one for one in self.consumers if (one.name == "temporary") is temporary]
             if temporary:
-                records = read_all(self.database._main, temporary=True)
+                records = read_all(self.database._session.main, temporary=True)
             else:
                 records = read_records(await self.database.fetch_all(READ))
             going_on = sum(

@@ -141,7 +141,7 @@ class Schedule:
     async def _open(self, tab: SimulatedTab) -> Database:
         database = await holdfast.open(f"{tab.name}/x.db", storage="opfs")
         # So small that a transaction reaches the file before it is committed.
-        database._main.raw.execute("PRAGMA cache_size = 4")
+        database._session.main.raw.execute("PRAGMA cache_size = 4")
         async with database.write_transaction() as transaction:
             for statement in SETUP:
                 await transaction.execute(statement)
@@ -216,7 +216,7 @@ class Schedule:
         await asyncio.sleep(self.choose.choice((0.001, 0.05, 0.2)))
 
     async def _hide(self, tab: SimulatedTab, database: Database) -> None:
-        database._storage.rest()
+        database._session.storage.rest()
 
     async def _turn(self) -> None:
         for _ in range(self.choose.choice((0, 0, 1, 3))):

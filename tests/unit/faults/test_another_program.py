@@ -71,8 +71,8 @@ def test_the_next_commit_tells(library: Library, how: str, writer: str, shared: 
         for tab in (a, b):
             await tab.run(tab.db.execute("INSERT INTO other VALUES (NULL)"))
         with (
-            mock.patch.object(program.db._storage, "announce"),
-            mock.patch.object(program.db._mender, "mend"),
+            mock.patch.object(program.db._session.storage, "announce"),
+            mock.patch.object(program.db._session.mender, "mend"),
         ):
             await program.run(migrate_unnoticed(program.db, ["DROP TABLE tracked"]))
         for tab in (a, b):

@@ -45,10 +45,10 @@ async def filled(world: World) -> Tab:
     await tab.insert(200)
     await tab.run(tab.db.execute("CREATE TABLE other AS SELECT * FROM t"))
     # All of that into the database; then the WAL is written anew from its beginning to its end.
-    tab.db._storage.make_room()
+    tab.db._session.storage.make_room()
     update = "UPDATE t SET v = randomblob(4000) WHERE rowid = 1"
     await tab.run(tab.db.execute(update))
-    wal = tab.db._storage.node.wal  # type: ignore[attr-defined]
+    wal = tab.db._session.storage.node.wal  # type: ignore[attr-defined]
     room = (world.wal - 32) // FRAME
     for _ in range(room):
         await tab.run(tab.db.execute(update))
@@ -160,7 +160,7 @@ async def fill_wal(db: Database, path: str) -> None:
     """So that the WAL has room for no more frames, and the database has all that went before."""
     await db.execute_many("INSERT INTO t(v) VALUES(?)", [(b"x" * 4000,)] * 200)
     await db.execute("CREATE TABLE other AS SELECT * FROM t")
-    db._main.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
+    db._session.main.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
     for n in range((os.path.getsize(f"{path}-wal") - 32) // FRAME):
         await db.execute("UPDATE t SET v = ? WHERE rowid = 1", (bytes([n % 256]) * 4000,))
 

@@ -83,14 +83,14 @@ class OneDeath(Schedule):
         database = await tab.run(self._opener(tab)(OLD))
         survivor = await tab.run(Survivor.beside(database, self.migration))
         # What the dead left is looked at before anybody sees to it.
-        database._storage.on_peer_gone = lambda: None
+        database._session.storage.on_peer_gone = lambda: None
         if self.migration in FOREIGN:
             other = self.browser.tab()
             program = await other.run(self._opener(other)(OLD))
             # Nobody hears of it, or of a tab that goes: the first to find it is the victim.
             with (
-                mock.patch.object(program._storage, "announce"),
-                mock.patch.object(program._mender, "mend"),
+                mock.patch.object(program._session.storage, "announce"),
+                mock.patch.object(program._session.mender, "mend"),
             ):
                 await other.run(migrate_unnoticed(program, FOREIGN[self.migration]))
         victim = self.browser.tab()
@@ -189,7 +189,7 @@ async def test_a_process_that_dies_at_a_statement(
         file = str(tmp_path / f"{die_at}.db")
         open_one = opener(name=file, storage="file")
         survivor = await Survivor.beside(await open_one(OLD), migration)
-        survivor.database._storage.on_peer_gone = lambda: None
+        survivor.database._session.storage.on_peer_gone = lambda: None
 
         def write_elsewhere(sql: str) -> None:
             with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE)) as other:

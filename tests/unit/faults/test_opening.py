@@ -23,7 +23,7 @@ def test_who_opens_waits_for_a_writer_only_to_reclaim(library: Library, died: bo
         await b.run(b.db.triggers.track_table_diff("t", _ignore))
         if died:
             # Of its death only the one that opens shall find out.
-            a.db._storage.on_peer_gone = lambda: None
+            a.db._session.storage.on_peer_gone = lambda: None
             world.browser.kill(b.tab)
 
         newcomer = world.browser.tab()

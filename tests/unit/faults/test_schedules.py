@@ -204,7 +204,7 @@ def test_closing_copies_nothing_from_a_wal_that_it_does_not_know(
             await b.run(other.execute(f"INSERT INTO t(v) VALUES(zeroblob({n * 300}))"))
             if n == 7:
                 assert await a.run(one.fetch_value("SELECT count(*) FROM t")) == 8
-        node = one._storage.node  # type: ignore[attr-defined]
+        node = one._session.storage.node  # type: ignore[attr-defined]
         # All that a checkpoint may need, and no look at the files yet.
         await a.run(node.leases.write(Bound(1)))
         node._set_level(Level.EXCLUSIVE)

@@ -36,7 +36,7 @@ class OneDeath(TriggerSchedule):
         tab = self.browser.tab()
         database = await tab.run(self._open(tab))
         # The other tab shall find what there is to sweep.
-        database._storage.on_peer_gone = lambda: None
+        database._session.storage.on_peer_gone = lambda: None
         mine: list[Consumer] = []
         await self._make(tab, database, mine, "tracked")
         await self._ghost()

@@ -62,7 +62,7 @@ def holds_before_records() -> Patch:
     async def sweep(self: manager.TriggerManager) -> list[Any]:
         held = await self._holds.held()
         reclaimed = []
-        async with self._database.write_transaction() as tx:
+        async with self._session.write_transaction() as tx:
             for record in self._strangers(registry.read_records(tx.run_sql(registry.READ))):
                 if not self._is_held(record, held):
                     manager.drop(tx, record)
@@ -83,7 +83,7 @@ def record_left() -> Patch:
             tx.run_sql(f"DROP TABLE IF EXISTS main.{record.destination}")
 
             async def later() -> None:
-                async with tx.owner._own_transaction() as after:
+                async with tx.owner.own_transaction() as after:
                     drop(after, record, temporary=temporary)
 
             if not temporary:
@@ -127,7 +127,7 @@ def acknowledged_apart() -> Patch:
     def change(acknowledge: Any) -> Any:
         def changed(self: Any, tx: Any, last: int) -> None:
             async def later() -> None:
-                async with self._database._own_transaction() as after:
+                async with self._session.own_transaction() as after:
                     acknowledge(self, after, last)
 
             tx.on_commit(later)
@@ -149,22 +149,22 @@ def all_acknowledged() -> Patch:
 def acknowledged_before() -> Patch:
     """`diffs` acknowledges what it has not given yet."""
 
-    async def at_once(database: Any, trigger: Any, throttle: float, net: bool) -> Any:
-        box = inbox.Inbox(database, trigger)
+    async def at_once(session: Any, trigger: Any, throttle: float, net: bool) -> Any:
+        box = inbox.Inbox(session, trigger)
         try:
-            while await box.wait(0.0) and not database.closed:
+            while await box.wait(0.0) and not session.closed:
                 found = await box.look()
                 if found.last is None:
                     continue
-                rows = await database.fetch_all(
+                rows = await session.fetch_all(
                     f"SELECT {stream.COLUMNS} FROM {box.table} WHERE operation_id <= ? "
                     "ORDER BY operation_id",
                     (found.last,),
                 )
-                async with database.write_transaction() as tx:
+                async with session.write_transaction() as tx:
                     box.acknowledge(tx, found.last)
                 box.expect(found.last + 1)
-                yield stream.read_diff(rows, database._origin)
+                yield stream.read_diff(rows, session.origin)
         finally:
             box.stop()
             await trigger.dispose()
@@ -176,7 +176,7 @@ def no_look_out() -> Patch:
     async def look_out(reference: Any) -> None:
         """Nobody looks."""
 
-    return mock.patch.object(database, "_look_out", look_out)
+    return mock.patch.object(database, "look_out", look_out)
 
 
 def discards_untold() -> Patch:
@@ -247,7 +247,7 @@ def two_at_a_time() -> Patch:
         async def changed(self: Any) -> bool:
             found = await self._inbox.look()
             if found.last is not None:
-                async with self._database._own_transaction() as tx:
+                async with self._session.own_transaction() as tx:
                     await self._call_handler(
                         tracker.DiffContext(
                             tx,

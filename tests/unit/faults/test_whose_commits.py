@@ -11,7 +11,7 @@ from simulated_opfs import Library
 
 from faults.world import Tab, World
 from holdfast import DiffContext, StorageUnavailableError, TableChange
-from holdfast.local.database import GRACE, LOOKOUT
+from holdfast.session.lookout import GRACE, LOOKOUT
 from holdfast.storage.opfs.presence import NOW_AND_THEN
 
 # Until every tab has looked out several times, in seconds of the simulated browser.
@@ -167,7 +167,7 @@ def test_a_writer_that_dies_before_it_can_tell_is_found_out(library: Library, sh
         a, b, c = await world.open(), await world.open(), await world.open()
         (heard,) = await start(a)
         await c.run(c.db.execute("INSERT INTO u VALUES(1)"))
-        storage = b.db._storage
+        storage = b.db._session.storage
         storage.announce = lambda *_: world.browser.kill(b.tab)  # type: ignore[method-assign]
         b.run(b.db.execute("INSERT INTO w VALUES(1)"))
         await b.tab.died

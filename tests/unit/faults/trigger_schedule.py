@@ -127,7 +127,7 @@ class TriggerSchedule(Schedule):
     async def _open(self, tab: SimulatedTab) -> Database:
         schema = self.choose.choice((SCHEMA, None))
         database = await holdfast.open(f"{tab.name}/x.db", storage="opfs", schema=schema)
-        database._main.raw.execute("PRAGMA cache_size = 4")
+        database._session.main.raw.execute("PRAGMA cache_size = 4")
         async with database.write_transaction() as transaction:
             for statement in SETUP:
                 await transaction.execute(statement)
@@ -339,7 +339,10 @@ class TriggerSchedule(Schedule):
                         for tag, one in zip(tags, batch, strict=True):
                             transaction, writer = wrote(found.log, consumer.source, tag)
                             assert one.transaction_id == transaction, (consumer.name, one)
-                            assert one.remote == (writer != database._origin), (consumer.name, one)
+                            assert one.remote == (writer != database._session.origin), (
+                                consumer.name,
+                                one,
+                            )
         except SourceDroppedError as error:
             consumer.errors.append(error)
         except DatabaseClosedError:
@@ -549,7 +552,7 @@ async def _is_there(tx: Transaction, source: str) -> bool:
 async def _enter(tx: Transaction, database: Database, what: str, source: str, tag: str) -> None:
     await tx.execute(
         "INSERT INTO log(what, source, tag, tx, writer) VALUES (?, ?, ?, ?, ?)",
-        (what, source, tag, tx.id, database._origin),
+        (what, source, tag, tx.id, database._session.origin),
     )
 
 

@@ -87,5 +87,5 @@ class Tab:
 
     async def knows(self, others: int) -> None:
         """Of so many other tabs."""
-        while len(self.db._storage.node._peers) != others:  # type: ignore[attr-defined] # noqa: ASYNC110
+        while len(self.db._session.storage.node._peers) != others:  # type: ignore[attr-defined] # noqa: ASYNC110
             await asyncio.sleep(0.001)

@@ -13,11 +13,11 @@ from unittest import mock
 
 import apsw
 import pytest
-from across import inside
+from across import session_of
 from patience import PATIENCE
 
 from holdfast import Database, InvalidWhenError, SourceDroppedError
-from holdfast.local import database as database_module
+from holdfast.session import lookout
 from holdfast.triggers.registry import READ, READ_TEMPORARY, read_records
 
 from .conftest import Open, Recorder
@@ -231,10 +231,10 @@ def has_c(recorder: Recorder) -> bool:
 def unsought() -> Iterator[None]:
     """Nobody looks out for commits that were not announced: writes must find them."""
 
-    async def look(self: Database) -> bool:
+    async def look(session: object) -> bool:
         return False
 
-    with mock.patch.object(database_module.Database, "_look", look):
+    with mock.patch.object(lookout, "look", look):
         yield
 
 
@@ -316,4 +316,4 @@ async def test_what_is_watched_is_read_anew_beside_a_writer(connect: Open) -> No
 
 
 async def reads(db: Database) -> frozenset[str]:
-    return (await inside(db)._statement("SELECT * FROM v")).reads
+    return (await session_of(db).statement("SELECT * FROM v")).reads

@@ -147,7 +147,7 @@ async def test_a_replayed_diff_gives_the_table(
         async with await db.triggers.create_diff_trigger("t", "d", persist=persist) as trigger:
             await run(db, after)
             rows = await db.fetch_all(f"SELECT {COLUMNS} FROM d ORDER BY operation_id")
-            records = read_diff(rows, db._origin)
+            records = read_diff(rows, db._session.origin)
             primary_key = trigger.record.key
             names = trigger.record.recorded
             async with db.write_transaction() as tx:
@@ -197,7 +197,7 @@ async def test_a_replayed_diff_gives_the_view(data: st.DataObject, local_only: b
                 )
                 await db.execute(sql, {"k": data.draw(keys), "v": value})
             rows = await db.fetch_all(f"SELECT {COLUMNS} FROM d ORDER BY operation_id")
-        records = read_diff(rows, db._origin)
+        records = read_diff(rows, db._session.origin)
         final = await contents(db, "v")
     assert +replay(Counter(), records) == final
     assert +replay(Counter(), fold_diff(records)) == final

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from across import inside
+from across import inside, session_of
 from patience import LONGER, PATIENCE
 
 import holdfast
@@ -727,7 +727,7 @@ async def test_b8_close_releases_holds_even_if_nothing_can_be_dropped(
     await db.triggers.create_diff_trigger("lists", "d")
     async with holdfast.open(database_name, hold_manager=holds) as other:
         async with other.write_transaction():
-            inside(db)._storage.busy_timeout = 0.05
+            session_of(db).storage.busy_timeout = 0.05
             await db.close()
         assert holds.log == ["granted", "released"]
         assert "could not be dropped" in caplog.text

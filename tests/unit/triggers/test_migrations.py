@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 import pytest
-from across import inside
+from across import session_of
 from patience import LONGER, PATIENCE
 
 import holdfast
@@ -263,7 +263,7 @@ async def test_a_statement_that_fails_changes_nothing(
     await old.execute(MADE)
     follower = await follow(old, persist=persist)
     await old.execute("CREATE VIEW v AS SELECT a FROM t")
-    fires = persist or inside(old)._main is inside(new)._main
+    fires = persist or session_of(old).main is session_of(new).main
     for statement in ("ALTER TABLE t DROP COLUMN a", "ALTER TABLE t DROP COLUMN nothing"):
         with pytest.raises(apsw.SQLError) as alone:
             await new.execute(statement)
@@ -340,7 +340,7 @@ async def test_on_the_raw_connection(db: Database, persist: bool) -> None:
         raw.execute("ALTER TABLE t ADD COLUMN c")
         raw.execute("INSERT INTO t VALUES (2, 2, 2)")
         assert raw.exec_trace is not None
-    assert inside(db)._main.raw.exec_trace is None
+    assert session_of(db).main.raw.exec_trace is None
     await db.execute("INSERT INTO t VALUES (3, 3, 3)")
     await follower.until(lambda: len(follower.records) == 3)
     assert [record.values for record in follower.records] == [
@@ -408,7 +408,7 @@ async def test_one_look_is_enough_for_all(connect: Open, monkeypatch: pytest.Mon
     await a.triggers.create_diff_trigger("t", "d")
     await b.execute("CREATE TABLE other(x)")
     looked: list[int] = []
-    mender = type(inside(a)._mender)
+    mender = type(session_of(a).mender)
     are_sound = mender._are_sound
 
     def counted(self: Any, kept: Any) -> bool:
@@ -502,7 +502,7 @@ async def test_a_write_that_was_never_tried_meets_no_old_trigger(
     old, new = await connect(), await connect()
     await old.execute(MADE)
     # Nobody hears of anything.
-    monkeypatch.setattr(type(inside(new)._storage), "announce", lambda *_: None)
+    monkeypatch.setattr(type(session_of(new).storage), "announce", lambda *_: None)
     await old.triggers.create_diff_trigger("t", "d", columns=["b"], persist=False)
     await new.execute("ALTER TABLE t DROP COLUMN b")
     # Its connection knows the new schema from here on.

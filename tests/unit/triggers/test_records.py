@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from across import inside
+from across import inside, session_of
 from patience import PATIENCE
 
 import holdfast
@@ -193,7 +193,7 @@ async def test_b13_one_update_for_each_transaction(db: Database) -> None:
             await tx.execute("INSERT INTO lists(id) VALUES ('a'), ('b'), ('c')")
         stamps = "SELECT transaction_id, origin, last_operation_id FROM d ORDER BY operation_id"
         assert [tuple(row) for row in await db.fetch_all(stamps)] == [
-            (tx.id, inside(db)._origin, 3),
+            (tx.id, session_of(db).origin, 3),
             (None, None, None),
             (None, None, None),
         ]

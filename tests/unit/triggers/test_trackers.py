@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 import pytest
-from across import inside
+from across import inside, session_of
 from patience import LONGER, PATIENCE
 
 import holdfast
@@ -539,7 +539,7 @@ async def test_a_context_is_over_when_its_handler_is(db: Database, recorder: Rec
 
 async def test_b7_no_wake_up_is_lost(a: Database, b: Database, recorder: Recorder) -> None:
     """A commit that nobody announced, as of a writer that died right after it."""
-    inside(b)._storage.announce = lambda tables, ddl: None  # type: ignore[method-assign]
+    session_of(b).storage.announce = lambda tables, ddl: None  # type: ignore[method-assign]
     async with await a.triggers.track_table_diff("lists", recorder):
         await insert(b, "a")
         assert await recorder.until_seen(1) == [("INSERT", "a")]
@@ -678,7 +678,7 @@ async def test_b8_close_drops_all_in_one_transaction(connect: Open, recorder: Re
     for _ in range(3):
         await a.triggers.track_table_diff("lists", recorder)
     heard: list[Any] = []
-    inside(b)._announcements.subscribe(heard.append)
+    session_of(b).announcements.subscribe(heard.append)
 
     async def all_is_heard(of: Database) -> None:
         """News come in their order, and this is the last."""
@@ -740,7 +740,7 @@ async def test_b9_a_dropped_source_ends_its_tracker(
         async with inside(b).write_transaction() as tx:
             await SCHEMA.apply(tx)
     for writer in (a, b):
-        await writer.execute(f"INSERT INTO {source}(id) VALUES ('{inside(writer)._origin}')")
+        await writer.execute(f"INSERT INTO {source}(id) VALUES ('{session_of(writer).origin}')")
 
 
 async def test_b9_last_words_are_delivered_first(
@@ -798,15 +798,15 @@ async def test_b10_a_backlog_is_bounded(connect: Open, recorder: Recorder) -> No
         return not tracker._inbox._news.is_set()
 
     await eventually(idle)
-    frozen = inside(a)._announcements._subscribers.copy()
-    inside(a)._announcements._subscribers.clear()
+    frozen = session_of(a).announcements._subscribers.copy()
+    session_of(a).announcements._subscribers.clear()
     count = f"SELECT count(*) FROM {tracker.destination}"
     most = 0
     for number in range(35):
         await insert(b, str(number))
         most = max(most, await b.fetch_value(count))
     assert most == 10 and await b.fetch_value(count) == 5
-    inside(a)._announcements._subscribers.update(frozen)
+    session_of(a).announcements._subscribers.update(frozen)
     await insert(b, "after")
     await recorder.until_seen(6)
     assert [type(error) for error in recorder.errors] == [BacklogExceededError]
