@@ -41,7 +41,7 @@ lint: $(VENV)/ready node_modules/.package-lock.json ## ruff, mypy, the layers of
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 	npx --no-install tsc -p tests/types
 	node tests/types/documented.mjs src/holdfast/javascript/holdfast.d.mts
 

@@ -593,6 +593,26 @@ async def test_a_name_that_is_too_long_is_refused() -> None:
     assert await holdfast.delete_database(name) is True
 
 
+async def test_a_name_may_be_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("folder") / "a.db"
+    path.parent.mkdir()
+    async with holdfast.open(path) as db:
+        assert db.name == os.path.join("folder", "a.db")
+        await db.execute("CREATE TABLE t(v)")
+        data = await db.export()
+    await holdfast.import_database(path, data)
+    assert [Path(name) for name in await holdfast.databases(folder=path.parent)] == [path]
+    assert await holdfast.delete_database(path) is True
+    assert list(path.parent.iterdir()) == []
+    for wrong in (b"a.db", 5, None):
+        with pytest.raises(TypeError, match="name must be a str"):
+            holdfast.open(wrong)  # type: ignore[arg-type]
+    # In a browser a name is no path.
+    monkeypatch.setattr("sys.platform", "emscripten")
+    with pytest.raises(TypeError, match="name must be a str"):
+        holdfast.open(path)
+
+
 async def test_a_folder_that_cannot_be_listed_is_told_of() -> None:
     Path("file").touch()
     for folder in ("none", "file"):

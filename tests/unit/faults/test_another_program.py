@@ -13,6 +13,7 @@ from simulated_opfs import Library
 from faults.migrations import migrate_unnoticed
 from faults.world import Tab, World
 from holdfast import Database, DiffContext, SourceDroppedError
+from holdfast.session import lookout
 
 
 class Undone(Exception):
@@ -83,9 +84,9 @@ def test_the_next_commit_tells(library: Library, how: str, writer: str, shared: 
         for tab in (a, b, program):
             await tab.close()
 
-    async def look(_self: Database) -> bool:
+    async def look(_session: object) -> bool:
         """Nobody looks out for what was not announced."""
         return False
 
-    with mock.patch.object(Database, "_look", look):
+    with mock.patch.object(lookout, "look", look):
         world.run(main)
