@@ -57,7 +57,7 @@ class TriggerManager:
         self, session: Session, hold_manager: TriggerHoldManager, persist_default: bool
     ) -> None:
         self._session = session
-        session.before_commit = self._before_commit
+        session.before_commit = self.before_commit
         self._holds = hold_manager
         self._persist_default = persist_default
         self._live: dict[str, DiffTrigger] = {}
@@ -310,7 +310,7 @@ class TriggerManager:
     async def _read_registry(self) -> list[Record]:
         return read_records(await self._session.fetch_all(READ))
 
-    # -- for the database ------------------------------------------------------------------------
+    # -- for the session --------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Sweep, and go on sweeping."""
@@ -352,7 +352,7 @@ class TriggerManager:
         """The destinations of every tab's triggers, as far as this connection knows."""
         return self._destinations.known()
 
-    def _before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> bool:
+    def before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> bool:
         """`tx` is about to commit; `touched`: table -> smallest rowid inserted there, or None.
 
         Whether this wrote something too.
