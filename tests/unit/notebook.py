@@ -31,7 +31,7 @@ class Output(io.StringIO):
         super().__init__()
         self._lines = lines
         self.enough = asyncio.Event()
-        self.write("")
+        self.write("")  # enough at once, where nothing is expected
 
     def write(self, text: str) -> int:
         written = super().write(text)
