@@ -22,7 +22,7 @@ SOURCES := $(shell find src -type f -not -path '*/__pycache__/*') \
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
 .PHONY: help setup wheel wheel-emscripten lint test test-unit test-pythons test-browser test-e2e \
-	test-firefox test-emscripten conformance soak demo bench clean
+	test-firefox test-emscripten conformance soak demo screenshot bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -76,6 +76,9 @@ soak: $(BUILD)/needs-browser $(BUILD)/needs-firefox $(BUILD)/pyodide/pyodide-loc
 
 demo: $(BUILD)/pyodide/pyodide-lock.json ## serve the demo and print its address
 	$(RUN) scripts/serve.py --port $(PORT)
+
+screenshot: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json ## take docs/demo.png anew: two tabs of the demo side by side
+	PYTHON=$(RUN) node scripts/screenshot.mjs
 
 bench: $(BUILD)/needs-browser $(BUILD)/pyodide/pyodide-lock.json benchmarks/node_modules/.package-lock.json ## measure beside the rivals, in one browser run
 	node benchmarks/run.mjs $(ARGS)

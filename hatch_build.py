@@ -1,4 +1,7 @@
-"""Hatchling's build hook: the compiled VFS, and the JavaScript as one module, as package data."""
+"""Hatchling's hooks: what is built for the wheel, and the README as an index of packages shows it.
+
+Built are the compiled VFS and the JavaScript as one module, as package data.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,33 @@ from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MODULE_IN_WHEEL = "holdfast/vfs/holdfast_vfs.wasm"
 SCRIPT_IN_WHEEL = "holdfast/javascript/holdfast.mjs"
 # A worker that is made of a blob: URL has nothing beside it to import from.
 IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"(\.[\w./]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
+
+# What the README takes from the repository: pictures, each in a paragraph of its own, and pages.
+PICTURE = re.compile(r"^!\[[^\]]*\]\((?!https:)[^)]*\)\n\n", re.MULTILINE)
+LINK = re.compile(r"\[([^\]]*)\]\((?!https:)([^)#]*)[^)]*\)")
+
+
+class CustomMetadataHook(MetadataHookInterface):
+    """The README without what would lead nowhere outside the repository."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        text = PICTURE.sub("", (Path(self.root) / "README.md").read_text("utf-8"))
+        metadata["readme"] = {
+            "content-type": "text/markdown",
+            "text": LINK.sub(_without_link, text),
+        }
+
+
+def _without_link(link: re.Match[str]) -> str:
+    text, path = link.groups()
+    return f"`{path}`" if text == path else f"{text} (`{path}`)"
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

@@ -1,35 +1,54 @@
-// The pages in the README, exactly as printed, each in two tabs: Python on the main thread, Python
-// in a worker, PyScript, JavaScript.
-import { readFileSync } from "node:fs";
+// The pages and the JavaScript of README.md and docs/, exactly as printed: each page in two tabs,
+// each block of JavaScript as the module of a page, which prints what the documentation says.
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "./tabs.mjs";
 
-const pages = [...readFileSync("README.md", "utf8").matchAll(/^```html\n(.*?)^```$/gms)];
-const [onMainThread, inWorker, pyScript, javaScript] = pages.map(([, html]) => html);
+const READY = { timeout: 120_000 };
+const documents = ["README.md", ...readdirSync("docs").map((name) => `docs/${name}`)];
 
-test("the first page is short enough to be copied", () => {
+/** [name for a test, code, output that follows it] of each block of that kind. */
+const blocks = (kind) =>
+  documents
+    .filter((name) => name.endsWith(".md"))
+    .flatMap((name) => {
+      const block = RegExp(`^\`\`\`${kind}\\n(.*?)^\`\`\`$(?:\\s+^\`\`\`text\\n(.*?)^\`\`\`$)?`, "gms");
+      const found = [...readFileSync(name, "utf8").matchAll(block)];
+      return found.map(([, code, output], i) => [`${name}, ${kind} ${i + 1}`, code, output]);
+    });
+
+const pages = blocks("html");
+const scripts = blocks("js");
+
+test("there are four pages, each short enough to be copied", () => {
   expect(pages).toHaveLength(4);
-  expect(onMainThread.trimEnd().split("\n").length).toBeLessThan(40);
+  for (const [, html] of pages) expect(html.trimEnd().split("\n").length).toBeLessThan(50);
+  expect(scripts.length).toBeGreaterThan(0);
 });
 
-for (const [what, html] of Object.entries({ onMainThread, inWorker, pyScript, javaScript })) {
-  test(`the README's page shows the notes of both tabs: ${what}`, async ({ context }) => {
-    const url = `${process.env.HOLDFAST_ORIGIN}/notes.html`;
-    await context.route(url, (route) => route.fulfill({ contentType: "text/html", body: html }));
-    const [a, b] = [await context.newPage(), await context.newPage()];
-    for (const page of [a, b]) {
-      page.on("pageerror", (error) => console.log(`[page] ${error}`));
-      page.on("console", (message) => {
-        if (message.type() === "error") console.log(`[console] ${message.text()}`);
-      });
-      await page.goto(url);
-    }
+/** Opens that HTML as a page of the site; errors go to the log of the test. */
+async function show(context, html) {
+  const url = `${process.env.HOLDFAST_ORIGIN}/notes.html`;
+  await context.route(url, (route) => route.fulfill({ contentType: "text/html", body: html }));
+  const page = await context.newPage();
+  page.on("pageerror", (error) => console.log(`[page] ${error}`));
+  page.on("console", (message) => {
+    if (message.type() === "error") console.log(`[console] ${message.text()}`);
+  });
+  return [page, () => page.goto(url)];
+}
+
+for (const [name, html] of pages) {
+  test(`a page shows the notes of both tabs: ${name}`, async ({ context }) => {
+    const tabs = [await show(context, html), await show(context, html)];
+    for (const [, load] of tabs) await load();
+    const [[a], [b]] = tabs;
     const add = async (page, text) => {
       await page.getByLabel("Note").fill(text);
       await page.getByRole("button", { name: "Add" }).click(); // waits until it is enabled
     };
 
     await add(a, "from the first tab");
-    await expect(a.getByRole("listitem")).toHaveText(["from the first tab"], { timeout: 120_000 });
+    await expect(a.getByRole("listitem")).toHaveText(["from the first tab"], READY);
     await expect(a.getByRole("status")).toHaveText("INSERT by this tab");
     await add(b, "from the second");
     for (const page of [a, b]) {
@@ -42,6 +61,21 @@ for (const [what, html] of Object.entries({ onMainThread, inWorker, pyScript, ja
     await expect(b.getByRole("status")).toHaveText("INSERT by this tab");
 
     await a.reload();
-    await expect(a.getByRole("listitem")).toHaveCount(2, { timeout: 120_000 });
+    await expect(a.getByRole("listitem")).toHaveCount(2, READY);
+  });
+}
+
+for (const [name, code, output] of scripts) {
+  test(`a script prints what it says: ${name}`, async ({ context }) => {
+    // What the page prints, and not what its worker says while it starts.
+    const collect = `globalThis.printed = "";
+      console.log = (...words) => (printed += words.join(" ") + "\\n");`;
+    const [page, load] = await show(
+      context,
+      `<script>${collect}</script><script type="module">${code}document.title = "done"</script>`,
+    );
+    await load();
+    await expect(page).toHaveTitle("done", READY);
+    expect(await page.evaluate(() => printed)).toBe(output ?? "");
   });
 }

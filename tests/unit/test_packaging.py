@@ -109,6 +109,28 @@ def test_the_wheel_is_for_every_python_and_brings_the_module(wheel: Path) -> Non
     assert not [name for name in names if name.endswith((".c", ".so", "build.py"))]
 
 
+def test_the_wheels_description_has_no_link_into_the_repository(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        text = archive.read(name).decode()
+    assert "\nDescription-Content-Type: text/markdown\n" in text
+    assert "\n# Holdfast\n" in text and "Triggers (`docs/triggers.md`)" in text
+    assert re.findall(r"\]\((?!https:)[^)]*\)", text) == []
+
+
+def test_the_commands_of_the_documentation_take_files_out_of_the_wheel(
+    wheel: Path, tmp_path: Path
+) -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    commands = re.findall(r"^unzip .*$", pages, re.M)
+    assert len(commands) == 2
+    (tmp_path / wheel.name).symlink_to(wheel)
+    for command in commands:
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    taken = {path.name for path in tmp_path.iterdir() if path.stat().st_size > 0}
+    assert taken == {wheel.name, "holdfast.mjs", "holdfast.d.mts", "host.js"}
+
+
 def test_host_js_has_the_wheels_version(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         script = archive.read("holdfast/browser/host.js").decode()

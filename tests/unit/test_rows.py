@@ -1,4 +1,4 @@
-"""The README's table of what triggers do names every row, and tells where each one is tested.
+"""docs/triggers.md has every row of what triggers do, and tells where each one is tested.
 
 A test is of a row by its name: `test_p8_…` and `test_b11_b15_…` in Python, "P8: …" and
 "P12, B11: …" in the specs of several tabs.
@@ -54,9 +54,9 @@ def places() -> dict[str, set[str]]:
 
 
 def told() -> dict[str, set[str]]:
-    """The same, as the README has it."""
+    """The same, as the table has it."""
     lines = re.findall(
-        r"^\| ([PB]\d+) \| .+ \| ([^|]+) \|$", (ROOT / "README.md").read_text(), re.M
+        r"^\| ([PB]\d+) \| .+ \| ([^|]+) \|$", (ROOT / "docs" / "triggers.md").read_text(), re.M
     )
     assert [row for row, _ in lines] == ROWS, "one line for each row, in order"
     return {row: set(where.split(", ")) for row, where in lines}

@@ -85,7 +85,8 @@ class TriggerManager:
         destination: the table to make: operation_id INTEGER PRIMARY KEY, id, operation, timestamp,
             value and previous_value TEXT, then columns of holdfast's own.
         when: for each operation to record an SQL expression over NEW and OLD, the source's
-            columns; "TRUE" for always. None: every operation, always.
+            columns; "TRUE" for always. None: every operation, always. SQLite evaluates it within
+            the write: if it fails for some row, the write fails.
         columns: what `value` and `previous_value` have; None: all, []: nothing but the key.
         persist: whether writes of every tab count, or those of this connection only; None: as
             `Database.persists_triggers`.
