@@ -108,7 +108,9 @@ class Table:
     The inserter supplies the id, a text that never changes. An update leaves what `data` has beside
     the declared columns as it is.
     Versions of an application may have the database open beside each other: a column that another
-    one declared stays in the view. Where both declare it, the type is that of the last to open.
+    one declared stays in the view. Where both declare it, the type is that of the last to open, and
+    so are local_only and insert_only; the rows stay in the view. A view that is insert_only now
+    shows them again as soon as it is not.
     """
 
     def __init__(
@@ -157,11 +159,7 @@ class Table:
 
     def beside(self, other: Table) -> Table:
         """This table with what another version of the application declared beside it."""
-        if (self.name, self.local_only, self.insert_only) != (
-            other.name,
-            other.local_only,
-            other.insert_only,
-        ):
+        if self.name != other.name:
             return self
         # As far as the stored order allows, so that nothing has to be made anew for an order.
         own = {fold(column.name): column for column in self.columns}
@@ -177,10 +175,19 @@ class Table:
             view_name=self.view_name,
         )
 
+    def takes_over(self, other: Table) -> bool:
+        """Whether this is a version of the same table whose rows may be stored elsewhere."""
+        return self.name == other.name and (self.base != other.base or other.insert_only)
+
     @property
     def base(self) -> str:
         """The table that stores the rows."""
-        return f"ps_data_local__{self.name}" if self.local_only else f"ps_data__{self.name}"
+        return self.bases[self.local_only]
+
+    @property
+    def bases(self) -> tuple[str, str]:
+        """What `base` is where writes are queued, and where the table is local_only."""
+        return f"ps_data__{self.name}", f"ps_data_local__{self.name}"
 
     # -- the SQL of it, in the very form in which SQLite keeps it --------------------------------
 
@@ -303,7 +310,7 @@ class Schema:
                     )
                 taken.add((kind, fold(name)))
         self._declared = True
-        self._view_names = {table.base: table.view_name for table in self.tables}
+        self._view_names = _view_names(self.tables)
 
     @classmethod
     def undeclared(cls) -> Schema:
@@ -333,7 +340,7 @@ class Schema:
 
     def _learn(self, tx: Transaction) -> None:
         if not self._declared:
-            self._view_names = {table.base: table.view_name for table in stored_tables(tx)}
+            self._view_names = _view_names(stored_tables(tx))
 
     def application_name(self, table: str) -> str | None:
         """What the application calls a table; None for holdfast's and SQLite's own."""
@@ -367,6 +374,7 @@ class Schema:
         if "ps_tx" not in relations:
             steps.append("INSERT INTO ps_tx(id, tx_id) VALUES (1, 1)")
         kept: set[str] = set()
+        moves: list[str] = []
         views: list[str] = []
         others = {fold(table.view_name): table for table in stored_tables(tx)}
         for table in self.tables:
@@ -374,6 +382,9 @@ class Schema:
                 table = table.beside(other)
             if not table.insert_only:
                 steps += make_table(table.base, table.base_sql())
+                left = table.bases[not table.local_only]
+                if other is not None and table.takes_over(other) and fold(left) in relations:
+                    moves += _moved(left, table.base)
             wanted = table.trigger_sql()
             stored = relations.get(fold(table.view_name))
             if stored is not None and not _is_schema_view(stored):
@@ -397,7 +408,22 @@ class Schema:
                 for name, stored in relations.items()
                 if name not in kept and _is_schema_view(stored) and (alone or name in declared)
             ]
-        return steps + views
+        return steps + moves + views
+
+
+def _view_names(tables: Iterable[Table]) -> dict[str, str]:
+    """The view of each table that stores rows, wherever another version has its rows stored."""
+    return {base: table.view_name for table in tables for base in table.bases}
+
+
+def _moved(left: str, base: str) -> list[str]:
+    """All rows from one table into another, between the old view and the new.
+
+    No managed trigger is on either then, so this is no change to anybody. ALTER TABLE … RENAME
+    would fail where a view of the application's reads from the one that is away.
+    """
+    old, new = quote_name(left), quote_name(base)
+    return [f"INSERT OR REPLACE INTO {new} SELECT id, data FROM {old}", f"DROP TABLE {old}"]
 
 
 def check_internal(run: Callable[[str], Sequence[Sequence[Any]]]) -> None:

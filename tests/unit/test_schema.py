@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sqlite3
@@ -412,9 +413,54 @@ async def test_an_older_schema_spares_a_newer_one() -> None:
         ("more", "TEXT"),
         ("last", "TEXT"),
     ]
-    # What is stored elsewhere is another table.
-    await Schema([Table("lists", [Column.text("a")], local_only=True)]).apply(tx)
+    # A table of another name is another table.
+    await Schema([Table("others", [Column.text("a")], view_name="lists")]).apply(tx)
     assert [column.name for column in stored_tables(tx)[0].columns] == ["a"]
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "queued": {},
+    "local": {"local_only": True},
+    "stored nowhere": {"insert_only": True},
+}
+
+
+@pytest.mark.parametrize("kinds", list(itertools.product(KINDS, repeat=3)), ids=" ".join)
+async def test_rows_stay_in_the_view_wherever_they_are_stored(kinds: tuple[str, ...]) -> None:
+    """And nothing that a version of the application moves is queued."""
+    tx = Plain()
+    expected: list[str] = []
+    for step, kind in enumerate(kinds):
+        schema = Schema([Table("lists", [Column.text("name")], **KINDS[kind])])
+        await schema.apply(tx)
+        # A view of the application's own stands over it all the time.
+        tx.run_sql("CREATE VIEW IF NOT EXISTS mine AS SELECT name FROM lists")
+        queued = len(tx.crud())
+        tx.run_sql("INSERT INTO lists(id, name) VALUES (?, ?)", (str(step), kind))
+        assert len(tx.crud()) == queued + (kind != "local")
+        if kind != "stored nowhere":
+            expected.append(kind)
+        shown = [] if kind == "stored nowhere" else expected
+        assert tx.run_sql("SELECT name FROM lists ORDER BY id") == [(name,) for name in shown]
+        assert await schema.apply(tx) is False
+        assert {schema.application_name(f"ps_data{local}__lists") for local in ("", "_local")} == {
+            "lists"
+        }
+
+
+async def test_versions_that_take_turns_lose_no_write() -> None:
+    """The one shown last wins where both have the row."""
+    tx = Plain()
+    for local in (False, True, False, True):
+        await Schema([Table("lists", LISTS.columns, local_only=local)]).apply(tx)
+        tx.run_sql("DELETE FROM lists WHERE id = 'a'")
+        tx.run_sql("INSERT INTO lists(id, n) VALUES ('a', ?)", (local,))
+        assert tx.run_sql("SELECT id, n FROM lists") == [("a", int(local))]
+    # As two versions left it that knew nothing of each other.
+    tx.run_sql("CREATE TABLE ps_data__lists(id TEXT PRIMARY KEY NOT NULL, data TEXT)")
+    tx.run_sql("""INSERT INTO ps_data__lists VALUES ('a', '{"n":7}'), ('b', '{"n":8}')""")
+    await Schema([LISTS]).apply(tx)
+    assert tx.run_sql("SELECT id, n FROM lists ORDER BY id") == [("a", 1), ("b", 8)]
 
 
 async def test_too_many_columns_are_those_of_the_last() -> None:

@@ -494,6 +494,44 @@ async def test_versions_of_an_application_beside_each_other(
     await alone.close()
 
 
+@pytest.mark.parametrize("storage", [storage for storage in STORAGES if storage != "memory"])
+async def test_a_version_that_stores_the_rows_elsewhere(
+    request: pytest.FixtureRequest, database_name: str, storage: str
+) -> None:
+    """To trackers and queries of both versions the rows that move are the same as before."""
+    if storage == "indexeddb" and not IN_BROWSER:
+        request.getfixturevalue("origin")
+        database_name = "elsewhere.db"
+
+    def another(**kind: bool) -> holdfast.open:
+        schema = Schema([Table("lists", [Column.text("name")], **kind)])
+        return holdfast.open(database_name, schema=schema, storage=storage, busy_timeout=LONGER)
+
+    async with another() as queued:
+        await queued.execute("INSERT INTO lists(id, name) VALUES ('1', 'one')")
+        follower = await follow(queued, "lists")
+        async with another(local_only=True) as local, asyncio.timeout(PATIENCE):
+            await local.execute("UPDATE lists SET name = 'uno'")
+            await follower.until(lambda: follower.records)
+            watched = aiter(queued.watch("SELECT name FROM lists ORDER BY id"))
+            assert [row["name"] for row in await anext(watched)] == ["uno"]
+            changes = aiter(queued.changes())
+            listening = asyncio.ensure_future(anext(changes))
+            await asyncio.sleep(0)
+            await local.execute("INSERT INTO lists(id, name) VALUES ('2', 'due')")
+            assert [row["name"] for row in await anext(watched)] == ["uno", "due"]
+            assert "lists" in (await listening).tables
+            await follower.until(lambda: len(follower.records) > 1)
+            assert [(record.operation, record.id) for record in follower.records] == [
+                ("UPDATE", "1"),
+                ("INSERT", "2"),
+            ]
+            assert await queued.fetch_value("SELECT count(*) FROM ps_crud") == 1
+            await watched.aclose()
+            await changes.aclose()
+        await follower.stop()
+
+
 @pytest.mark.here
 async def test_a_write_that_was_never_tried_meets_no_old_trigger(
     connect: Open, file: Path, monkeypatch: pytest.MonkeyPatch
