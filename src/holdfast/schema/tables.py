@@ -1,28 +1,17 @@
-"""The schema: JSON-backed views, and the tables that holdfast keeps for itself.
+"""What an application declares, and the SQL that it stands for: a view, its triggers, its rows.
 
-    table                         what it holds
-    ---------------------------   -----------------------------------------------------------
-    ps_data__<name>               the rows of the table <name>: id TEXT PRIMARY KEY, data TEXT
-    ps_data_local__<name>         the same, of a local_only table
-    ps_crud                       id, tx_id, data: one row per write, to be sent to a server
-    ps_tx                         one row: the tx_id that the writes of this transaction get
-    ps_kv                         key, value: what holdfast must remember (see triggers/registry)
-
-The rows of a table live as JSON in its base table; a view shows them with typed columns, and
-INSTEAD OF triggers of the view write through it. What a view was made from stands in a comment in
-its own text, so that every connection, with this schema or without, can read it there. Names and
-formats follow PowerSync's client schema.
+What a view was made from stands in a comment in its own text, so that every connection, with this
+schema or without, can read it there. Names and formats follow PowerSync's client schema.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from .sqlite.sqltext import (
+from ..sqlite.sqltext import (
     check_name,
     fold,
     json_object_of,
@@ -34,25 +23,16 @@ from .sqlite.sqltext import (
     quote_text,
 )
 
-if TYPE_CHECKING:
-    from .session.transactions import RunsSql, Transaction
-
 TYPES = ("TEXT", "INTEGER", "REAL")
 
 # SQLite gives a view 2,000 columns at most, and one is the id.
 MAX_COLUMNS = 1999
 
-_RESERVED = ("ps_", "sqlite_")
-_MARK = "/* holdfast view "
-_MARKED = re.compile(re.escape(_MARK) + r"(\{.*?\}) \*/", re.DOTALL)
+RESERVED = ("ps_", "sqlite_")
 
-_INTERNAL_TABLES = {
-    "ps_kv": "CREATE TABLE ps_kv(key TEXT PRIMARY KEY NOT NULL, value BLOB)",
-    "ps_tx": "CREATE TABLE ps_tx(id INTEGER PRIMARY KEY NOT NULL, tx_id INTEGER NOT NULL)",
-    "ps_crud": (
-        "CREATE TABLE ps_crud(id INTEGER PRIMARY KEY AUTOINCREMENT, tx_id INTEGER, data TEXT)"
-    ),
-}
+# What the text of each view of the schema has in it.
+MARK = "/* holdfast view "
+_MARKED = re.compile(re.escape(MARK) + r"(\{.*?\}) \*/", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,183 +263,11 @@ class Table:
             }
         )
         # Without a slash nothing in it ends the comment.
-        return f"{_MARK}{described.replace('/', chr(92) + 'u002f')} */"
+        return f"{MARK}{described.replace('/', chr(92) + 'u002f')} */"
 
 
-class Schema:
-    """The tables of an application: `Schema([Table("lists", [Column.text("name")])])`.
-
-    Opening a database with it makes what is missing or different, in one transaction, and touches
-    nothing when all is there. A table that is gone keeps its data; it loses its view when nobody
-    else has the database open, for another version of the application may use it.
-    """
-
-    def __init__(self, tables: Iterable[Table]) -> None:
-        if isinstance(tables, Table):
-            raise TypeError("a schema is made of a list of tables; write Schema([Table(…)])")
-        self.tables = tuple(tables)
-        taken: set[tuple[str, str]] = set()
-        for table in self.tables:
-            if not isinstance(table, Table):
-                raise TypeError(f"a schema is made of Tables, not of {type(table).__name__}")
-            for kind, name in (("table", table.name), ("view", table.view_name)):
-                if (kind, fold(name)) in taken:
-                    raise ValueError(
-                        f"two tables of the schema have the {kind} name {name!r}; "
-                        "SQLite does not tell upper from lower case"
-                    )
-                taken.add((kind, fold(name)))
-        self._declared = True
-        self._view_names = _view_names(self.tables)
-
-    @classmethod
-    def undeclared(cls) -> Schema:
-        """For one database that is opened without a schema: its views are left as they are."""
-        schema = cls([])
-        schema._declared = False
-        return schema
-
-    async def apply(self, tx: Transaction, *, alone: bool = True) -> bool:
-        """Bring the database up to this schema; gives whether there was anything to do.
-
-        alone: whether nobody else has the database open, who may use other views.
-        ValueError: a name is taken by something that the application made.
-        """
-        steps = self._steps(tx, alone)
-        for step in steps:
-            tx.run_sql(step)
-        self._learn(tx)
-        return bool(steps)
-
-    def is_applied(self, tx: Transaction) -> bool:
-        """Whether `apply` has nothing to do: then it need not be called. Errors as there."""
-        if self._steps(tx, alone=True):
-            return False
-        self._learn(tx)
-        return True
-
-    def _learn(self, tx: Transaction) -> None:
-        if not self._declared:
-            self._view_names = _view_names(stored_tables(tx))
-
-    def application_name(self, table: str) -> str | None:
-        """What the application calls a table; None for holdfast's and SQLite's own."""
-        if (view := self._view_names.get(table)) is not None:
-            return view
-        return None if fold(table).startswith(_RESERVED) else table
-
-    def _steps(self, tx: Transaction, alone: bool) -> list[str]:
-        """What the database lacks, as SQL."""
-        relations: dict[str, tuple[str, str, str]] = {}
-        triggers: dict[str, str] = {}
-        for kind, name, sql in tx.run_sql("SELECT type, name, sql FROM main.sqlite_master"):
-            if kind == "trigger":
-                triggers[fold(name)] = sql
-            else:
-                relations[fold(name)] = (kind, name, sql)
-
-        def make_table(name: str, sql: str) -> list[str]:
-            stored = relations.get(fold(name))
-            if stored is not None and stored[0] != "table":
-                raise ValueError(
-                    f"the database has {_named(stored)}, a name that holdfast needs for a table; "
-                    "rename it"
-                )
-            return [sql] if stored is None else []
-
-        check_internal(tx.run_sql)
-        steps = []
-        for name, sql in _INTERNAL_TABLES.items():
-            steps += make_table(name, sql)
-        if "ps_tx" not in relations:
-            steps.append("INSERT INTO ps_tx(id, tx_id) VALUES (1, 1)")
-        kept: set[str] = set()
-        moves: list[str] = []
-        views: list[str] = []
-        others = {fold(table.view_name): table for table in stored_tables(tx)}
-        for table in self.tables:
-            if (other := others.get(fold(table.view_name))) is not None:
-                table = table.beside(other)
-            if not table.insert_only:
-                steps += make_table(table.base, table.base_sql())
-                left = table.bases[not table.local_only]
-                if other is not None and table.takes_over(other) and fold(left) in relations:
-                    moves += _moved(left, table.base)
-            wanted = table.trigger_sql()
-            stored = relations.get(fold(table.view_name))
-            if stored is not None and not _is_schema_view(stored):
-                raise ValueError(
-                    f"the view {table.view_name!r} of the schema cannot be made: the database has "
-                    f"{_named(stored)} of its own; rename one, or give a view_name"
-                )
-            if (
-                stored is not None
-                and stored[2] == table.view_sql()
-                and all(triggers.get(fold(name)) == sql for name, sql in wanted.items())
-            ):
-                kept.add(fold(table.view_name))
-            else:
-                views += [table.view_sql(), *wanted.values()]
-        if self._declared:
-            declared = {fold(table.view_name) for table in self.tables}
-            # A view takes its triggers along.
-            steps += [
-                f"DROP VIEW {quote_name(stored[1])}"
-                for name, stored in relations.items()
-                if name not in kept and _is_schema_view(stored) and (alone or name in declared)
-            ]
-        return steps + moves + views
-
-
-def _view_names(tables: Iterable[Table]) -> dict[str, str]:
-    """The view of each table that stores rows, wherever another version has its rows stored."""
-    return {base: table.view_name for table in tables for base in table.bases}
-
-
-def _moved(left: str, base: str) -> list[str]:
-    """All rows from one table into another, between the old view and the new.
-
-    No managed trigger is on either then, so this is no change to anybody. ALTER TABLE … RENAME
-    would fail where a view of the application's reads from the one that is away.
-    """
-    old, new = quote_name(left), quote_name(base)
-    return [f"INSERT OR REPLACE INTO {new} SELECT id, data FROM {old}", f"DROP TABLE {old}"]
-
-
-def check_internal(run: Callable[[str], Sequence[Sequence[Any]]]) -> None:
-    """ValueError: something of the application's has the name of one of holdfast's own tables."""
-    for name, sql in _INTERNAL_TABLES.items():
-        found = run(
-            "SELECT type, name, sql FROM main.sqlite_master "
-            f"WHERE name = '{name}' COLLATE NOCASE AND type IN ('table', 'view')"
-        )
-        if not found or found[0][2] == sql:
-            continue
-        kind, stored, _ = found[0]
-        has = [column for (column,) in run(f"SELECT name FROM pragma_table_info('{name}')")]
-        wanted = re.findall(r"[(,] ?(\w+)", sql)
-        if kind != "table" or {fold(column) for column in has} != set(wanted):
-            raise ValueError(
-                f"the database has a {kind} {stored}({', '.join(has)}) that holdfast did not "
-                f"make, and holdfast needs that name for a table of its own, {name}"
-                f"({', '.join(wanted)}); rename yours"
-            )
-
-
-def stored_tables(tx: RunsSql) -> list[Table]:
-    """The tables whose views the database has, whoever declared them."""
-    rows = tx.run_sql(
-        "SELECT name, sql FROM main.sqlite_master WHERE type = 'view' AND instr(sql, ?)", (_MARK,)
-    )
-    return [table for name, sql in rows if (table := _read_mark(name, sql)) is not None]
-
-
-def next_tx_id(tx: Transaction) -> None:
-    """To be called before a commit that queued something in ps_crud: tells transactions apart."""
-    tx.run_sql("UPDATE ps_tx SET tx_id = tx_id + 1 WHERE id = 1")
-
-
-def _read_mark(view_name: str, sql: str) -> Table | None:
+def read_mark(view_name: str, sql: str) -> Table | None:
+    """The table that a view was made from; None: it is not one of the schema."""
     if (found := _MARKED.search(sql)) is None:
         return None
     described = json.loads(found[1])
@@ -472,20 +280,11 @@ def _read_mark(view_name: str, sql: str) -> Table | None:
     )
 
 
-def _is_schema_view(stored: tuple[str, str, str]) -> bool:
-    kind, _name, sql = stored
-    return kind == "view" and _MARKED.search(sql) is not None
-
-
-def _named(stored: tuple[str, str, str]) -> str:
-    return f"{'an' if stored[0] == 'index' else 'a'} {stored[0]} named {stored[1]!r}"
-
-
 def _own_name(name: object, what: str) -> str:
     checked = check_name(name, what)
-    if fold(checked).startswith(_RESERVED):
+    if fold(checked).startswith(RESERVED):
         raise ValueError(
-            f"{what} cannot begin with {' or '.join(_RESERVED)}, as {checked!r} does: such names "
+            f"{what} cannot begin with {' or '.join(RESERVED)}, as {checked!r} does: such names "
             "are holdfast's and SQLite's own"
         )
     return checked
