@@ -1,7 +1,7 @@
 """What an application declares, and the SQL that it stands for: a view, its triggers, its rows.
 
 What a view was made from stands in a comment in its own text, so that every connection, with this
-schema or without, can read it there. Names and formats follow PowerSync's client schema.
+schema or without, can read it there.
 """
 
 from __future__ import annotations
