@@ -593,6 +593,30 @@ async def test_a_name_that_is_too_long_is_refused() -> None:
     assert await holdfast.delete_database(name) is True
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (":memory:", r'storage="memory"'),
+        ("a.db/", "name of a folder; leave out"),
+        ("a\ud800.db", "lone surrogate"),
+        ("", "empty"),
+        ("a\0.db", "NUL"),
+    ],
+)
+async def test_a_name_that_no_file_has_is_refused(name: str, says: str) -> None:
+    """Rather than made one that has: two names would be one database, or an odd file be there."""
+    for call in (
+        holdfast.open(name)._open(),
+        holdfast.import_database(name, image("CREATE TABLE n(x)")),
+        holdfast.delete_database(name),
+    ):
+        with pytest.raises(ValueError, match=says):
+            await call
+    assert os.listdir() == []
+    async with holdfast.open(":memory:", storage="memory") as db:
+        assert db.name == ":memory:"
+
+
 async def test_a_name_may_be_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path("folder") / "a.db"
     path.parent.mkdir()

@@ -31,7 +31,8 @@ def as_name(given: Name, what: str = "name") -> str:
         path = os.fspath(given)
         if isinstance(path, str):
             return path
-    raise TypeError(f"{what} must be a str, not {type(given).__name__}")
+    wanted = "a str" if sys.platform == "emscripten" else "a str or an os.PathLike of one"
+    raise TypeError(f"{what} must be {wanted}, not {type(given).__name__}")
 
 
 def check_options(

@@ -223,6 +223,15 @@ def _nothing() -> None:
     """There is nothing to do."""
 
 
+def check_not_memory(name: str) -> None:
+    """ValueError: SQLite itself would take the name for that of a database in memory."""
+    if name == ":memory:":
+        raise ValueError(
+            "':memory:' is no name of a file to SQLite; for a database that is gone with its "
+            'opener use storage="memory"'
+        )
+
+
 async def retry_while_busy(what: str, bound: Bound, attempt: Callable[[], Any]) -> Any:
     """`attempt()`, again with growing pauses while SQLite says BUSY, within the bound.
 

@@ -26,7 +26,7 @@ import apsw
 
 from ...bounds import Bound
 from ...errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
-from ..base import retry_while_busy
+from ..base import check_not_memory, retry_while_busy
 from ..store import (
     HEADER,
     MAGIC,
@@ -50,7 +50,16 @@ _SCRATCH = re.compile(r"-scratch-[0-9a-f]{32}$")
 
 
 def database_path(name: str) -> str:
-    """Where the database `name` is. ValueError: that is a file of another kind, or too long."""
+    """Where the database `name` is. ValueError: no database can have that name."""
+    check_not_memory(name)
+    if name.endswith(os.sep):
+        raise ValueError(f"{name!r} is the name of a folder; leave out the {os.sep!r} at its end")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name of a database has a lone surrogate, which no file's name has: {name!r}"
+        ) from None
     path = os.path.realpath(name)
     if path.endswith(_BESIDE) or _SCRATCH.search(path):
         raise ValueError(

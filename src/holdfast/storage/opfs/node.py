@@ -33,6 +33,7 @@ from ...bounds import Bound, BoundedLock
 from ...errors import DatabaseBusyError, StorageUnavailableError
 from ...giving_back import give_back
 from ...sqlite.connection import Connection
+from ..base import check_not_memory
 from ..history import History, Step
 from .leases import Leases, Level
 from .presence import SOON, Presence
@@ -97,11 +98,7 @@ def check_name(name: str) -> list[str]:
             f"{name!r} is no database name: it is one or more segments parted by '/', none of "
             "them empty, '.' or '..'"
         )
-    if name == ":memory:":
-        raise ValueError(
-            "':memory:' is no name of a file to SQLite; for a database that is gone with its "
-            'opener use storage="memory"'
-        )
+    check_not_memory(name)
     try:
         name.encode()
     except UnicodeEncodeError:
