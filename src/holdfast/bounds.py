@@ -24,7 +24,8 @@ class Bound:
     @property
     def left(self) -> float:
         """What is left of them; 0 when they are over."""
-        return max(0.0, self._end - time.monotonic())
+        # Not the bit more that adding and taking away leaves of a long time.
+        return min(self.seconds, max(0.0, self._end - time.monotonic()))
 
     @property
     def over(self) -> bool:
