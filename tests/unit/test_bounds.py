@@ -106,7 +106,8 @@ async def test_one_has_it_at_a_time_whoever_is_cancelled_or_late(seed: int) -> N
 
 
 def test_a_bound_is_no_longer_than_a_browsers_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for now in (56186.498767381, 49802.311560766, 58924.616175675):  # added to these, it is rounded up
+    # Added to these, it is rounded up.
+    for now in (56186.498767381, 49802.311560766, 58924.616175675):
         monkeypatch.setattr("time.monotonic", lambda now=now: now)
         assert Bound(float("inf")).left <= LONGEST < 2**31 / 1000
 
