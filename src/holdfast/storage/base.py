@@ -232,7 +232,9 @@ def check_not_memory(name: str) -> None:
         )
 
 
-async def retry_while_busy(what: str, bound: Bound, attempt: Callable[[], Any]) -> Any:
+async def retry_while_busy(
+    what: str, bound: Bound, attempt: Callable[[], Any], *, longest_pause: float = 0.05
+) -> Any:
     """`attempt()`, again with growing pauses while SQLite says BUSY, within the bound.
 
     Other processes' locks on a file end without an event that could be awaited.
@@ -248,4 +250,4 @@ async def retry_while_busy(what: str, bound: Bound, attempt: Callable[[], Any]) 
                     "try again, or look for a transaction that is left open"
                 ) from error
         await asyncio.sleep(min(pause, bound.left))
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, longest_pause)

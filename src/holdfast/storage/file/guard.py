@@ -9,6 +9,7 @@ opened once more here, with its -shm, and locked while any connection of holdfas
 
     database   SHARED range       read    nobody is the last to close it, which would delete the WAL
     database   WRITE_AT, ours     write   one process of holdfast writes at a time
+    database   NEXT_AT, ours      write   whose turn to write is next: see turns.py
     database   a name's, ours     read    nobody opens it by another hard link
     -shm       the DMS byte       read    nobody takes the -shm for one that a crash has left
     -shm       marks of readers   read    no checkpoint passes a snapshot that is being read
@@ -27,37 +28,33 @@ Offsets: sqlite.org/walformat.html, section 2.3, and "os.h" in SQLite's sources.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import mmap
 import os
-import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import ClassVar
 
 import apsw
 
 from ...errors import DatabaseBusyError, StorageUnavailableError
+from .ofd import AVAILABLE, NONE, READ, REFUSED, WRITE, Range, holder, set_lock, unlock_posix
+from .turns import Turns
 from .wal_index import REGION, count_commits, read_commits
 
 logger = logging.getLogger("holdfast")
 
-# (offset, length)
-_Range = tuple[int, int]
-SHARED: _Range = (0x4000_0002, 510)
+SHARED: Range = (0x4000_0002, 510)
 # Behind all that SQLite locks in a database file.
-WRITE_AT: _Range = (0x4000_1000, 1)
+WRITE_AT: Range = (0x4000_1000, 1)
 # One byte for each name of a file, behind that.
 _NAMES_AT, _NAMES = 0x4000_2000, 1 << 48
-_SHM_WRITE: _Range = (120, 1)
-_SHM_READERS: tuple[_Range, ...] = tuple((at, 1) for at in range(123, 128))
-_SHM_DMS: _Range = (128, 1)
+_SHM_WRITE: Range = (120, 1)
+_SHM_READERS: tuple[Range, ...] = tuple((at, 1) for at in range(123, 128))
+_SHM_DMS: Range = (128, 1)
 
 
 # What a database consists of, by the ends of the names.
@@ -98,8 +95,9 @@ class FileGuard:
         # When all that was last seen in its place.
         self._seen = -_FRESH
         self._writers = 0
+        self._turns = Turns()
         # Marks of readers that are locked here, and for whom.
-        self._pinned: dict[_Range, set[object]] = {}
+        self._pinned: dict[Range, set[object]] = {}
 
     # -- entering and leaving --------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class FileGuard:
         found = _identity(path)
         if found is not None and found in cls._all:
             return cls._all[found]
-        if not _AVAILABLE:
+        if not AVAILABLE:
             return cls(path, found or (0, 0))
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -176,9 +174,9 @@ class FileGuard:
                         "another name, or was renamed while that had it open; SQLite would damage "
                         "a file that is written by two names. Open it by one of them"
                     )
-                _set(self._database, _READ, (place, 1))
+                set_lock(self._database, READ, (place, 1))
                 if _has_other_name(self._database, place):
-                    _set(self._database, _NONE, (place, 1))
+                    set_lock(self._database, NONE, (place, 1))
                     raise apsw.BusyError("another process opens it by another name")
             except OSError as error:
                 logger.debug("the name of %r is not locked: %s", path, error)
@@ -204,11 +202,11 @@ class FileGuard:
         if self._database is None:
             return
         try:
-            _set(self._database, _READ, SHARED)
+            set_lock(self._database, READ, SHARED)
             # The -shm cannot be replaced any more.
             self._shm = os.open(self.path + "-shm", os.O_RDWR | os.O_CLOEXEC)
             self._descriptors.append(self._shm)
-            _set(self._shm, _READ, _SHM_DMS)
+            set_lock(self._shm, READ, _SHM_DMS)
             # Nobody makes it shorter from here on.
             if os.fstat(self._shm).st_size >= REGION:
                 self._index = mmap.mmap(self._shm, REGION, access=mmap.ACCESS_READ)
@@ -216,7 +214,7 @@ class FileGuard:
         except OSError as error:
             self._loosen()
             self._database = None
-            if error.errno in _REFUSED:
+            if error.errno in REFUSED:
                 raise apsw.BusyError("another program has the database for itself") from error
             logger.warning(
                 "%r cannot be locked as a whole (%s): do not open it with another SQLite in this "
@@ -227,7 +225,8 @@ class FileGuard:
 
     def _loosen(self) -> None:
         for descriptor in self._descriptors:
-            _set(descriptor, _NONE, (0, 0))
+            set_lock(descriptor, NONE, (0, 0))
+        self._turns = Turns()
         self._shm = self._index = None
         self._pinned.clear()
 
@@ -297,22 +296,20 @@ class FileGuard:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def begin_write(self, raw: apsw.Connection) -> int:
+    def begin_write(self, raw: apsw.Connection, *, waits: bool = False) -> int:
         """BEGIN, alone among all who write; gives the commits until then, which `commit` needs.
 
-        apsw.BusyError: somebody else is writing.
+        waits: it is tried again until it succeeds, or until `give_up`.
+        apsw.BusyError: somebody else is writing, or is next.
         """
         self.check_files(anew=True)
         with _lock:
             if not self._writers and self._database is not None:
-                try:
-                    _set(self._database, _WRITE, WRITE_AT)
-                except OSError as error:
-                    raise _busy(error) from error
+                self._take_turn(self._database, waits)
             self._writers += 1
         try:
             # SQLite is not kept out by what another SQLite of this process has locked.
-            if self._shm is not None and _holder(self._shm, _SHM_WRITE) is not None:
+            if self._shm is not None and holder(self._shm, _SHM_WRITE) is not None:
                 raise apsw.BusyError("another SQLite is writing")
             raw.execute("BEGIN IMMEDIATE")
             commits = self._count(raw)
@@ -327,20 +324,37 @@ class FileGuard:
             self._end_attempt()
             raise
 
+    def _take_turn(self, database: int, waits: bool) -> None:
+        if not self._turns.may_write(database):
+            raise apsw.BusyError("another process is next to write")
+        try:
+            set_lock(database, WRITE, WRITE_AT)
+        except OSError as error:
+            if waits and error.errno in REFUSED:
+                self._turns.refused(database)
+            raise _busy(error) from error
+        self._turns.obtained(database)
+
+    def give_up(self) -> None:
+        """No attempt to write is waited for any more; one that still waits says so again."""
+        with _lock:
+            if self._database is not None:
+                self._turns.give_up(self._database)
+
     def _take_lock(self) -> None:
         """Have SQLite's write lock ourselves, instead of a connection here."""
         if self._shm is None:
             return
-        _unlock_posix(self._shm, _SHM_WRITE)
+        unlock_posix(self._shm, _SHM_WRITE)
         try:
-            _set(self._shm, _WRITE, _SHM_WRITE)
+            set_lock(self._shm, WRITE, _SHM_WRITE)
         except OSError as error:
             raise _busy(error) from error
 
     def give_lock(self) -> None:
         """Leave SQLite's write lock to SQLite; without a transaction."""
         if self._shm is not None:
-            _set(self._shm, _NONE, _SHM_WRITE)
+            set_lock(self._shm, NONE, _SHM_WRITE)
 
     def end_write(self) -> None:
         """After COMMIT or ROLLBACK."""
@@ -351,7 +365,7 @@ class FileGuard:
         with _lock:
             self._writers -= 1
             if not self._writers and self._database is not None:
-                _set(self._database, _NONE, WRITE_AT)
+                set_lock(self._database, NONE, WRITE_AT)
 
     def commit(self, raw: apsw.Connection, begun: int) -> None:
         """COMMIT. DatabaseBusyError, StorageUnavailableError: it would damage what others wrote.
@@ -383,13 +397,13 @@ class FileGuard:
                     self._pinned.setdefault(mark, set()).add(pinned)
         return lambda: self._unpin(pinned)
 
-    def _pin(self, mark: _Range) -> bool:
-        if self._shm is None or _holder(self._shm, mark) is None:
+    def _pin(self, mark: Range) -> bool:
+        if self._shm is None or holder(self._shm, mark) is None:
             return False
         try:
-            _set(self._shm, _READ, mark)
+            set_lock(self._shm, READ, mark)
         except OSError as error:
-            if error.errno not in _REFUSED:
+            if error.errno not in REFUSED:
                 raise
             # Another process is moving it, so no snapshot of ours depends on it.
             return False
@@ -401,7 +415,7 @@ class FileGuard:
                 users.discard(pinned)
                 if not users and self._shm is not None:
                     del self._pinned[mark]
-                    _set(self._shm, _NONE, mark)
+                    set_lock(self._shm, NONE, mark)
 
 
 def _name_at(path: str) -> int:
@@ -416,7 +430,7 @@ def _has_other_name(descriptor: int, place: int) -> bool:
     """Whether another process has claimed any other name of the file."""
     others = (_NAMES_AT, place - _NAMES_AT), (place + 1, _NAMES_AT + _NAMES - place)
     # A length of 0 would mean all that follows.
-    return any(at[1] and _holder(descriptor, at) is not None for at in others)
+    return any(at[1] and holder(descriptor, at) is not None for at in others)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -427,61 +441,22 @@ def _identity(path: str) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
-# -- the system's calls ---------------------------------------------------------------------------
-
-# What a lock that conflicts with another's is refused with.
-_REFUSED = frozenset({errno.EAGAIN, errno.EACCES})
-
-
 def _busy(error: OSError) -> Exception:
     """What to raise for a write lock that was not to be had."""
-    return apsw.BusyError("another process is writing") if error.errno in _REFUSED else error
+    return apsw.BusyError("another process is writing") if error.errno in REFUSED else error
 
 
-if sys.platform == "linux":
-    import fcntl
+# -- after a fork ----------------------------------------------------------------------------------
 
-    _AVAILABLE = True
-    _READ, _WRITE, _NONE = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
-    # struct flock: type, whence, start, length, process
-    _FLOCK = "@hhqqi0q"
 
-    @lru_cache
-    def _flock(kind: int, where: _Range) -> bytes:
-        return struct.pack(_FLOCK, kind, 0, *where, 0)
+def _forget() -> None:
+    """In a forked child: a lock would live on in its descriptors when the parent has died."""
+    global _lock
+    _lock = threading.RLock()
+    for guard in FileGuard._all.values():
+        guard._close_descriptors()
+    FileGuard._all.clear()
 
-    def _set(descriptor: int, kind: int, where: _Range) -> None:
-        """OSError in _REFUSED: somebody has a lock that this one conflicts with."""
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(kind, where))
 
-    def _holder(descriptor: int, where: _Range) -> int | None:
-        """Whose lock would keep us from writing there: a process, or -1; None: nobody's."""
-        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(_WRITE, where))
-        kind, _, _, _, process = struct.unpack(_FLOCK, found)
-        return None if kind == _NONE else process
-
-    def _unlock_posix(descriptor: int, where: _Range) -> None:
-        """Drop what this process has locked there by POSIX locks, by whatever descriptor."""
-        fcntl.fcntl(descriptor, fcntl.F_SETLK, _flock(_NONE, where))
-
-    def _forget() -> None:
-        """In a forked child: a lock would live on in its descriptors when the parent has died."""
-        global _lock
-        _lock = threading.RLock()
-        for guard in FileGuard._all.values():
-            guard._close_descriptors()
-        FileGuard._all.clear()
-
+if AVAILABLE:
     os.register_at_fork(after_in_child=_forget)
-else:
-    _AVAILABLE = False
-    _READ = _WRITE = _NONE = 0
-
-    def _set(descriptor: int, kind: int, where: _Range) -> None:
-        raise NotImplementedError("there are no such locks here")
-
-    def _holder(descriptor: int, where: _Range) -> int | None:
-        raise NotImplementedError("there are no such locks here")
-
-    def _unlock_posix(descriptor: int, where: _Range) -> None:
-        raise NotImplementedError("there are no such locks here")

@@ -53,6 +53,9 @@ def _rename() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_rename)
 
+# Between two attempts to write, in seconds: much less than a turn of `turns.TURN`.
+_LONGEST_PAUSE = 0.003
+
 # The storages of this process that have a file open, by the file's identity.
 _open: dict[tuple[int, int], list[FileStorage]] = {}
 _open_lock = threading.Lock()
@@ -225,9 +228,15 @@ class FileStorage(Storage):
             if self._is_full:
                 self._is_full = False
                 self._checkpoint(connection)
-            self._begun = self._guard.begin_write(connection.raw)
+            self._begun = self._guard.begin_write(connection.raw, waits=True)
 
-        await retry_while_busy(f"writing to {self.name!r}", bound, attempt)
+        try:
+            await retry_while_busy(
+                f"writing to {self.name!r}", bound, attempt, longest_pause=_LONGEST_PAUSE
+            )
+        except BaseException:
+            self._guard.give_up()
+            raise
         self._note_beginning(connection)
 
     def make_room(self) -> bool:
