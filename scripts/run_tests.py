@@ -30,6 +30,10 @@ SUITES = {
 }
 
 
+# So much of a failure is repeated at the end.
+LINES = 12
+
+
 @dataclass
 class Counts:
     passed: int = 0
@@ -86,6 +90,17 @@ def read(report: Path) -> Counts:
     return counts
 
 
+def failures(report: Path) -> list[str]:
+    """What failed, each with the first lines of why: a log may be read from its end only."""
+    found = []
+    for case in ElementTree.parse(report).iter("testcase"):
+        for failure in (*case.iter("failure"), *case.iter("error")):
+            text = failure.text or failure.get("message") or ""
+            lines = [line for line in text.splitlines() if line.strip()]
+            found.append("\n     ".join([case.get("name", "?"), *lines[:LINES]]))
+    return found
+
+
 def main() -> int:
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
@@ -96,6 +111,10 @@ def main() -> int:
     results = {suite: run(suite, extra) for suite in suites}
     print()
     total = Counts()
+    for suite in results:
+        report = RESULTS / f"{suite}.xml"
+        for failure in failures(report) if report.is_file() else ():
+            print(f"   {suite}: {failure}")
     for suite, counts in results.items():
         if len(results) > 1:
             print(f"   {suite:8} {counts}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -119,6 +120,10 @@ def _chunks(data: Any) -> tuple[AsyncIterator[bytes | memoryview], int | None]:
         pass
     else:
         return _parts(view[at : at + STEP] for at in range(0, len(view), STEP)), len(view)
+    if isinstance(data, io.TextIOBase):
+        raise TypeError(
+            "data must be a binary file, and this one is open for text; open it with mode 'rb'"
+        )
     if hasattr(data, "read"):
         return _parts(iter(lambda: data.read(STEP), b"")), _rest_of(data)
     if isinstance(data, AsyncIterable):

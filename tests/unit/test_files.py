@@ -670,6 +670,9 @@ async def test_wrong_arguments_are_refused() -> None:
         await holdfast.import_database("a.db", 5)
     with pytest.raises(TypeError, match="part"):
         await holdfast.import_database("a.db", ["text"])
+    for text in (io.StringIO("text"), io.TextIOWrapper(io.BytesIO(data))):
+        with text, pytest.raises(TypeError, match="mode 'rb'"):
+            await holdfast.import_database("a.db", text)
     with pytest.raises(TypeError, match="name"):
         await holdfast.import_database(5, data)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="wait"):
@@ -695,8 +698,11 @@ async def test_wrong_arguments_are_refused() -> None:
         with pytest.raises(ValueError, match="memory"):
             await call
     assert await holdfast.databases("memory") == []
-    with pytest.raises(StorageUnavailableError, match="folder"):
+    with pytest.raises(StorageUnavailableError, match="folder") as refused:
         await holdfast.import_database("missing/a.db", data)
+    # It names the database, and not what would have been put beside it.
+    assert "'missing/a.db' cannot be written (No such file" in str(refused.value)
+    assert "-holds" not in str(refused.value)
     assert os.listdir() == []
 
 
@@ -782,10 +788,10 @@ async def test_an_open_database_is_left_alone(where: str) -> None:
         assert "DatabaseBusyError" in refused.stderr
         os.symlink("a.db", "alias.db")
         for name in ("a.db", "alias.db"):
-            for wait in (0.0, 0.05):
-                with pytest.raises(DatabaseBusyError, match=r"open.*close it"):
+            for wait, advice in ((0.0, "or pass wait="), (0.05, "or pass a longer wait")):
+                with pytest.raises(DatabaseBusyError, match=rf"open.*close it.*{advice}"):
                     await holdfast.import_database(name, unread(), wait=wait)
-                with pytest.raises(DatabaseBusyError, match=r"open.*close it"):
+                with pytest.raises(DatabaseBusyError, match=rf"open.*close it.*{advice}"):
                     await holdfast.delete_database(name, wait=wait)
     assert await marks("a.db") == [("old", 100)]
     await holdfast.import_database("a.db", data)

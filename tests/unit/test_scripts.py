@@ -113,3 +113,24 @@ def test_an_old_report_is_not_taken_for_a_new_one(
     (tmp_path / "fake.xml").write_text('<testsuite tests="5"/>')
     suite["fake"] = command("raise SystemExit(1)")
     assert str(run_tests.run("fake", [])) == "0 passed, 1 failed"
+
+
+def test_what_failed_is_said_again_at_the_end(
+    suite: dict[str, tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = (
+        '<testsuite tests="2" failures="1"><testcase name="good"/><testcase name="bad">'
+        '<failure message="short">\nTarget crashed\n\nat line 5\n</failure></testcase></testsuite>'
+    )
+    suite["fake"] = command(WRITE.format(report, 1))
+    monkeypatch.setattr(sys, "argv", ["run_tests.py", "fake"])
+    assert run_tests.main() == 1
+    last = capsys.readouterr().out.splitlines()[-4:]
+    assert [line.strip() for line in last] == [
+        "fake: bad",
+        "Target crashed",
+        "at line 5",
+        "1 passed, 1 failed",
+    ]

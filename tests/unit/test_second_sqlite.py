@@ -138,7 +138,7 @@ async def test_one_of_two_connections_closes() -> None:
 @pytest.fixture
 def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a system without locks of open files."""
-    monkeypatch.setattr(file_guard, "_AVAILABLE", False)
+    monkeypatch.setattr(file_guard, "AVAILABLE", False)
 
 
 async def test_without_such_locks_nothing_is_acknowledged_that_is_lost(unguarded: None) -> None:

@@ -44,14 +44,12 @@ class Session(SessionState):
         if self.may_go_on() and self.storage.begin_read_now(main):
             try:
                 main.bring_up()
-                if not main.statement(sql).readonly:
-                    raise ValueError(f"{sql!r} writes; use execute()")
+                _check_reads(main, sql)
                 return main.fetch(sql, params, one)
             finally:
                 self.storage.end_read()
         async with self.readers.statement(sql) as connection:
-            if not connection.statement(sql).readonly:
-                raise ValueError(f"{sql!r} writes; use execute()")
+            _check_reads(connection, sql)
             return connection.fetch(sql, params, one)
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
@@ -163,6 +161,14 @@ class Session(SessionState):
             )
 
         await self.closing.run(work)
+
+
+def _check_reads(connection: Connection, sql: str) -> None:
+    if not connection.statement(sql).readonly:
+        raise ValueError(
+            f"{sql!r} writes, and the database's own fetch_* only read; use execute(), or for the "
+            "rows of RETURNING the fetch_* of a write_transaction()"
+        )
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -121,10 +121,14 @@ class Store(ABC):
             raise no_space(self.name) from error
 
     def busy(self, bound: Bound) -> DatabaseBusyError:
-        waited = f", still after {bound}" if bound.seconds else ""
+        if bound.seconds:
+            return DatabaseBusyError(
+                f"{self.name!r} is still open after {bound}; close it everywhere, or pass a longer "
+                "wait"
+            )
         return DatabaseBusyError(
-            f"{self.name!r} is open{waited}; close it everywhere, or pass wait=… to wait for that, "
-            "in seconds"
+            f"{self.name!r} is open; close it everywhere, or pass wait=… to wait for that, in "
+            "seconds"
         )
 
 

@@ -20,7 +20,12 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BacklogExceededError, DatabaseClosedError, NestedTransactionError
+from ..errors import (
+    BacklogExceededError,
+    DatabaseClosedError,
+    HoldfastError,
+    NestedTransactionError,
+)
 from ..session.transactions import awaited_by_close
 from .context import DiffContext
 from .inbox import Inbox
@@ -251,7 +256,9 @@ class DiffTracker:
 
     async def _report(self, error: Exception) -> None:
         if self._on_error is None:
-            logger.error("tracking %r failed: %s", self.source, error, exc_info=error)
+            # Holdfast's own errors say all; of a handler's own the traceback tells where.
+            trace = None if isinstance(error, HoldfastError) else error
+            logger.error("tracking %r failed: %s", self.source, error, exc_info=trace)
             return
         self._reporting = True
         try:

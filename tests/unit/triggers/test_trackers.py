@@ -460,6 +460,20 @@ async def test_b6_errors_are_logged_when_nobody_asks(
     assert "in the handler" in record.getMessage() and record.exc_info
 
 
+async def test_holdfasts_own_errors_are_logged_in_one_line(
+    db: Database, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def is_logged() -> bool:
+        return "tracking" in caplog.text
+
+    await db.execute("CREATE TABLE plain(x)")
+    async with await db.triggers.track_table_diff("plain", recorder):
+        await db.execute("ALTER TABLE plain RENAME TO renamed")
+        await eventually(is_logged)
+    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert "tracking 'plain' failed" in record.getMessage() and not record.exc_info
+
+
 async def test_a_transaction_by_mistake_is_an_error(db: Database, recorder: Recorder) -> None:
     """Each of these would wait for the handler that it is called in."""
     mistakes: list[Any] = [

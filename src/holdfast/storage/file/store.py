@@ -381,8 +381,10 @@ class FileStore(Store):
             PermissionError,
             FileNotFoundError,
         ) as error:
+            # The system names the file that it met first, which may be one beside the database.
+            why = error.strerror if isinstance(error, OSError) else error
             raise StorageUnavailableError(
-                f"{self.name!r} cannot be written ({error}); does its folder exist, and may you "
+                f"{self.name!r} cannot be written ({why}); does its folder exist, and may you "
                 "write there?"
             ) from error
         except OSError as error:
