@@ -4,6 +4,18 @@
 other's tables, `Database.triggers`.
 """
 
+from .api import (
+    Database,
+    DiffContext,
+    DiffOperation,
+    DiffRecord,
+    DiffTracker,
+    DiffTrigger,
+    TableChange,
+    TrackedTrigger,
+    Transaction,
+    TriggerManager,
+)
 from .errors import (
     BacklogExceededError,
     DatabaseBusyError,
@@ -26,22 +38,10 @@ from .holds import (
     NavigatorTriggerHoldManager,
     TriggerHoldManager,
 )
-from .local.changes import TableChange
-from .local.database import Database
 from .opening import open
 from .schema import Column, Schema, Table
-from .session.transactions import Transaction
 from .sqlite.rows import ExecuteResult, Row
 from .storage import StorageStatus
-from .triggers import (
-    DiffContext,
-    DiffOperation,
-    DiffRecord,
-    DiffTracker,
-    DiffTrigger,
-    TrackedTrigger,
-    TriggerManager,
-)
 
 __all__ = [
     "BacklogExceededError",

@@ -8,12 +8,13 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
+from .api.database import OnProgress
+from .api.nesting import write_transactions
 from .errors import NestedTransactionError
 from .local import files as here
-from .local.exporting import OnProgress, check_progress
+from .local.exporting import check_progress
 from .local.opening import Name, as_name
 from .remote.engine import elsewhere
-from .session.transactions import write_transactions
 from .storage import choose_store
 from .storage.store import STEP
 

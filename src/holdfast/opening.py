@@ -6,7 +6,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .local.database import Database
+from .api import Database
 from .local.opening import Name, as_name, check_options, open_here
 from .remote.engine import elsewhere
 

@@ -22,7 +22,7 @@ async def tidy():
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if holdfast := sys.modules.get("holdfast"):
         for each in gc.get_objects():
-            if type(each) is holdfast.Database and not each.closed:
+            if issubclass(type(each), holdfast.Database) and not each.closed:
                 await each.close()
     for task in left:
         task.cancel()

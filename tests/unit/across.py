@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 from holdfast import Database
+from holdfast.local.database import LocalDatabase
 from holdfast.remote.client import Client, connect
 from holdfast.remote.database import RemoteDatabase
 from holdfast.remote.server import Server
@@ -84,13 +85,14 @@ def session_of(database: Database) -> Session:
     return inside(database)._session
 
 
-def inside(database: Database) -> Database:
+def inside(database: Database) -> LocalDatabase:
     """The database itself, for tests that look inside: the one here, or the one at the server."""
-    if not isinstance(database, RemoteDatabase):
+    if isinstance(database, LocalDatabase):
         return database
+    assert isinstance(database, RemoteDatabase)
     server = next(
         server
         for server in _servers
-        if server.peer._port.other is database._peer._port  # type: ignore[attr-defined]
+        if server.peer._port.other is database.peer._port  # type: ignore[attr-defined]
     )
-    return server._databases[database._number].database
+    return server._databases[database.number].database

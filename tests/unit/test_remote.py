@@ -186,9 +186,9 @@ async def test_an_iterator_tells_why_it_failed_however_late_it_is_asked(
 ) -> None:
     call = client.peer.call
     # The first item is pulled at once, before it is asked for.
-    number = await call(db._number, "watch", "SELECT wrong FROM t", (), 0)  # type: ignore[attr-defined]
+    number = await call(db.number, "watch", "SELECT wrong FROM t", (), 0)  # type: ignore[attr-defined]
     for _ in range(5):
-        await call(db._number, "fetch_all", "SELECT 1", ())  # type: ignore[attr-defined]
+        await call(db.number, "fetch_all", "SELECT 1", ())  # type: ignore[attr-defined]
     with pytest.raises(apsw.SQLError, match="wrong"):
         await call(number, "next")
     with pytest.raises(DatabaseClosedError, match="has ended"):

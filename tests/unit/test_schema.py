@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.schema import MAX_COLUMNS, Column, Schema, Table, next_tx_id, stored_tables
-from holdfast.session.transactions import Transaction
+from holdfast.session.transactions import LocalTransaction
 
 LISTS = Table("lists", [Column.text("name"), Column.integer("n"), Column.real("x")])
 
 
-class Plain(Transaction):
+class Plain(LocalTransaction):
     """As much of a transaction as a schema needs, on a connection of its own."""
 
     def __init__(self, path: str = ":memory:") -> None:

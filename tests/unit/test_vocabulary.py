@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 
 import holdfast
-from holdfast import Database, Transaction
-from holdfast.triggers import DiffContext, DiffTracker, TriggerManager
+from holdfast import Database, DiffContext, DiffTracker, Transaction, TriggerManager
 
 PACKAGE = Path(holdfast.__file__).parent
 SCRIPT = (PACKAGE / "javascript" / "vocabulary.mjs").read_text()

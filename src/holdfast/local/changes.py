@@ -7,8 +7,9 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from ..api import TableChange
 from ..errors import DatabaseClosedError
 from ..session.announcements import Announcement
 from ..sqlite.rows import Parameters, Row
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 
 # Changes that wait for who asked for them, before more are gathered.
 MANY = 1000
-
-
-class TableChange(NamedTuple):
-    """What `Database.changes` gives: the changed tables by the application's names for them."""
-
-    tables: frozenset[str]
-    remote: bool
 
 
 async def table_changes(

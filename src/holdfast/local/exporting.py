@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..api.database import OnProgress
 from ..storage.store import STEP, Scratch, configure, copy, leave_wal
 from ..triggers.strip import strip
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 logger = logging.getLogger("holdfast")
-
-# Called with the bytes done, and in all; None where that is not known yet.
-OnProgress = Callable[[int, int | None], object]
-
 
 Report = Callable[[int, int | None], Awaitable[None]]
 

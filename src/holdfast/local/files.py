@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from ..api.database import OnProgress
 from ..bounds import Bound
 from ..errors import NotADatabaseError
 from ..schema import check_internal
 from ..storage import choose_kind, choose_store
 from ..storage.store import HEADER, Scratch, check, check_header, check_whole, copy, unsound
 from ..triggers.strip import strip
-from .exporting import OnProgress, Report, check_progress
+from .exporting import Report, check_progress
 
 
 async def import_chunks(

@@ -14,7 +14,7 @@ from ..session.session import Session
 from ..session.writing import no_space
 from ..storage import choose
 from ..triggers.mending import Mender
-from .database import Database
+from .database import LocalDatabase
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -71,7 +71,7 @@ async def open_here(
     hold_manager: TriggerHoldManager | None = None,
     synchronous: str = "full",
     busy_timeout: float = 10.0,
-) -> Database:
+) -> LocalDatabase:
     """Open it in this interpreter, wherever databases live by default."""
     name = as_name(name)
     check_options(schema, persist_triggers, hold_manager, synchronous, busy_timeout)
@@ -80,7 +80,7 @@ async def open_here(
         chosen.busy_timeout = max(busy_timeout, chosen.shortest_wait)
         bound = Bound(chosen.busy_timeout)
         connection = await chosen.open(bound)
-        database = Database(
+        database = LocalDatabase(
             Session(chosen, connection, Mender.of(connection)),
             schema or Schema.undeclared(),
             chosen.persists_triggers if persist_triggers is None else persist_triggers,

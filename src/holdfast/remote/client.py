@@ -15,13 +15,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from ..api.database import OnProgress
 from ..holds import (
     FileTriggerHoldManager,
     MemoryTriggerHoldManager,
     NavigatorTriggerHoldManager,
     TriggerHoldManager,
 )
-from ..local.exporting import OnProgress
 from . import wire
 from .database import RemoteDatabase, Transfer
 from .flags import Flags
@@ -30,7 +30,6 @@ from .port import Port
 from .versions import PROTOCOL, check_versions
 
 if TYPE_CHECKING:
-    from ..local.database import Database
     from ..schema import Schema
 
 Plain = Any
@@ -67,7 +66,9 @@ class Client:
         """Whether the server is gone, or this end was closed."""
         return self.peer.closed
 
-    async def open(self, name: str, *, schema: Schema | None = None, **options: Any) -> Database:
+    async def open(
+        self, name: str, *, schema: Schema | None = None, **options: Any
+    ) -> RemoteDatabase:
         """Open a database there; the arguments are those of `holdfast.open`."""
         options["schema"] = wire.plain_schema(schema)
         options["hold_manager"] = self._plain_hold_manager(options.get("hold_manager"))
@@ -120,7 +121,7 @@ class Client:
 
     def _gone(self, why: str) -> None:
         for database in list(self._databases):
-            database._server_gone(why)
+            database.server_gone(why)
         for callback in self._closing:
             callback(why)
 

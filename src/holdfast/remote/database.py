@@ -6,17 +6,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
+from ..api import Database, TableChange, Transaction
+from ..api.database import OnProgress
+from ..api.nesting import is_inside, write_transactions
 from ..giving_back import give_back
-from ..local.changes import TableChange
-from ..local.database import Database
-from ..local.exporting import OnProgress, check_progress
+from ..local.exporting import check_progress
 from ..session.closing import Closing, describe, warn_of_dropped
-from ..session.transactions import Transaction, is_inside, write_transactions
 from ..sqlite.parameters import plain_many, plain_parameters
 from ..sqlite.rows import ExecuteResult, Parameters, Row
 from . import wire
 from .peer import Peer
-from .transactions import Block
+from .transactions import Block, RemoteTransaction
 
 if TYPE_CHECKING:
     from ..storage import StorageStatus
@@ -32,15 +32,15 @@ class RemoteDatabase(Database):
     ) -> None:
         from .triggers import RemoteTriggerManager
 
-        self._peer = peer
-        self._number: int = found["number"]
+        self.peer = peer
+        self.number: int = found["number"]
         self._name: str = found["name"]
         self.kind: str = found["storage"]
         self._persists_triggers: bool = found["persists_triggers"]
         self._on_closed = on_closed
         self._closing = Closing(self)
-        self._open_transactions: set[Transaction] = set()
-        self.triggers = RemoteTriggerManager(self)
+        self.open_transactions: set[RemoteTransaction] = set()
+        self.triggers: RemoteTriggerManager = RemoteTriggerManager(self)
 
     @property
     def name(self) -> str:
@@ -51,9 +51,12 @@ class RemoteDatabase(Database):
         return self.kind
 
     @property
+    def persists_triggers(self) -> bool:
+        return self._persists_triggers
+
+    @property
     def closed(self) -> bool:
-        """Whether close() was called, or who had the database is gone."""
-        return self._closing.begun or self._peer.closed
+        return self._closing.begun or self.peer.closed
 
     def __repr__(self) -> str:
         return describe(self)
@@ -63,12 +66,14 @@ class RemoteDatabase(Database):
         if hasattr(self, "_closing"):
             warn_of_dropped(self)
 
-    def _call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
-        return self._peer.call(self._number, method, *args)
+    def call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
+        """Call a method of the database there."""
+        return self.peer.call(self.number, method, *args)
 
-    def _check_open(self, own: bool = False) -> None:
+    def check_open(self, own: bool = False) -> None:
+        """DatabaseClosedError, NestedTransactionError: see `Closing.check_open`."""
         if not self._closing.begun:
-            self._peer.check()
+            self.peer.check()
         self._closing.check_open(own)
 
     def _is_inside(self) -> bool:
@@ -77,26 +82,26 @@ class RemoteDatabase(Database):
     # -- statements ------------------------------------------------------------------------------
 
     async def execute(self, sql: str, params: Parameters = ()) -> ExecuteResult:
-        self._check_open()
-        return wire.read_result(await self._call("execute", sql, plain_parameters(params, sql)))
+        self.check_open()
+        return wire.read_result(await self.call("execute", sql, plain_parameters(params, sql)))
 
     async def execute_many(self, sql: str, seq_of_params: Iterable[Parameters]) -> ExecuteResult:
-        self._check_open()
+        self.check_open()
         many = list(plain_many(seq_of_params, sql))
-        return wire.read_result(await self._call("execute_many", sql, many))
+        return wire.read_result(await self.call("execute_many", sql, many))
 
     async def fetch_all(self, sql: str, params: Parameters = ()) -> list[Row]:
-        self._check_open()
-        return wire.read_rows(await self._call("fetch_all", sql, plain_parameters(params, sql)))
+        self.check_open()
+        return wire.read_rows(await self.call("fetch_all", sql, plain_parameters(params, sql)))
 
     async def fetch_one(self, sql: str, params: Parameters = ()) -> Row | None:
-        self._check_open()
-        found = await self._call("fetch_one", sql, plain_parameters(params, sql))
+        self.check_open()
+        found = await self.call("fetch_one", sql, plain_parameters(params, sql))
         return None if found is None else Row(*found)
 
     async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
-        self._check_open()
-        return await self._call("fetch_value", sql, plain_parameters(params, sql))
+        self.check_open()
+        return await self.call("fetch_value", sql, plain_parameters(params, sql))
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -109,31 +114,31 @@ class RemoteDatabase(Database):
     # -- changes ---------------------------------------------------------------------------------
 
     def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
-        self._check_open()
+        self.check_open()
         return self._changes(tables)
 
     async def _changes(self, tables: Iterable[str] | None) -> AsyncGenerator[TableChange]:
         if tables is not None and not isinstance(tables, str):
             tables = list(tables)
-        async with aclosing(self._stream("changes", tables)) as stream:
+        async with aclosing(self.stream("changes", tables)) as stream:
             async for names, remote in stream:
                 yield TableChange(frozenset(names), remote)
 
     def watch(
         self, sql: str, params: Parameters = (), throttle: float = 0.03, distinct: bool = True
     ) -> AsyncIterator[list[Row]]:
-        self._check_open()
+        self.check_open()
         return self._watch(sql, params, throttle, distinct)
 
     async def _watch(
         self, sql: str, params: Parameters, throttle: float, distinct: bool
     ) -> AsyncGenerator[list[Row]]:
         params = plain_parameters(params, sql)
-        async with aclosing(self._stream("watch", sql, params, throttle, distinct)) as stream:
+        async with aclosing(self.stream("watch", sql, params, throttle, distinct)) as stream:
             async for rows in stream:
                 yield wire.read_rows(rows)
 
-    async def _stream(self, method: str, *args: Any) -> AsyncGenerator[Plain]:
+    async def stream(self, method: str, *args: Any) -> AsyncGenerator[Plain]:
         """What a method there gives item by item; it is ended there when it ends here.
 
         NestedTransactionError: asked for inside a write transaction, which has to end first.
@@ -142,17 +147,17 @@ class RemoteDatabase(Database):
         async def undo(number: int) -> None:
             if self._is_inside():
                 # What it waits for there is that transaction's end.
-                self._peer.tell(number, "close")
+                self.peer.tell(number, "close")
             else:
-                await self._peer.call(number, "close")
+                await self.peer.call(number, "close")
 
-        number = await self._peer.obtain(undo, self._number, method, *args)
+        number = await self.peer.obtain(undo, self.number, method, *args)
         ended = False
         try:
             while not self._closing.begun:
                 if method != "changes":
-                    self._check_open()
-                answer = self._peer.request(number, "next")
+                    self.check_open()
+                answer = self.peer.request(number, "next")
                 try:
                     found = await answer
                 finally:
@@ -168,27 +173,27 @@ class RemoteDatabase(Database):
     # -- the file --------------------------------------------------------------------------------
 
     def export_chunks(self, *, on_progress: OnProgress | None = None) -> AsyncIterator[bytes]:
-        self._check_open()
+        self.check_open()
         return self._export_chunks(on_progress)
 
     async def _export_chunks(self, on_progress: OnProgress | None) -> AsyncGenerator[bytes]:
-        number = None if on_progress is None else self._peer.export(Transfer(on_progress))
+        number = None if on_progress is None else self.peer.export(Transfer(on_progress))
         try:
-            async with aclosing(self._stream("export_chunks", number)) as stream:
+            async with aclosing(self.stream("export_chunks", number)) as stream:
                 async for chunk in stream:
                     yield chunk
         finally:
             if number is not None:
-                self._peer.forget(number)
+                self.peer.forget(number)
 
     # -- life ------------------------------------------------------------------------------------
 
     async def status(self) -> StorageStatus:
-        self._check_open()
-        return wire.read_status(await self._call("status"))
+        self.check_open()
+        return wire.read_status(await self.call("status"))
 
     def rest(self) -> None:
-        self._peer.tell(0, "rest")
+        self.peer.tell(0, "rest")
 
     async def close(self) -> None:
         await self._closing.run(self._close)
@@ -198,15 +203,16 @@ class RemoteDatabase(Database):
         await give_back(lambda: self._end_all(why), self._close_there, self._ended)
 
     async def _close_there(self) -> None:
-        if not self._peer.closed:
-            await self._call("close")
+        if not self.peer.closed:
+            await self.call("close")
 
-    def _server_gone(self, why: str) -> None:
+    def server_gone(self, why: str) -> None:
+        """What had the database there is gone."""
         self._end_all(f"was rolled back: {why}")
         self._ended()
 
     def _end_all(self, why: str) -> None:
-        for transaction in list(self._open_transactions):
+        for transaction in list(self.open_transactions):
             transaction.end(why)
 
     def _ended(self) -> None:

@@ -12,18 +12,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
+from ..api import DiffContext, Transaction
 from ..giving_back import give_back
-from ..local.database import Database
-from ..session.transactions import Transaction
+from ..local.database import LocalDatabase
 from ..session.writing import CancelledLate
 from ..sqlite.rows import ExecuteResult
-from ..triggers import DiffContext, DiffTracker, DiffTrigger
 from ..triggers.registry import plain_record
-from ..triggers.tracker import DistantHandler
+from ..triggers.tracker import DistantHandler, LocalTracker
+from ..triggers.trigger import LocalTrigger
 from . import wire
 from .peer import Peer, start, to_its_end
 
@@ -215,7 +215,7 @@ class ServedHandler(DistantHandler):
 class ServedTrigger:
     """A diff trigger."""
 
-    def __init__(self, database: ServedDatabase, trigger: DiffTrigger) -> None:
+    def __init__(self, database: ServedDatabase, trigger: LocalTrigger) -> None:
         self._database = database
         self._trigger = trigger
         self.number = 0
@@ -231,7 +231,7 @@ class ServedTrigger:
 class ServedTracker(ServedTrigger):
     """A tracker, whose handler is the client's."""
 
-    def __init__(self, database: ServedDatabase, tracker: DiffTracker) -> None:
+    def __init__(self, database: ServedDatabase, tracker: LocalTracker) -> None:
         super().__init__(database, tracker.trigger)
         self._tracker = tracker
 
@@ -246,7 +246,7 @@ class ServedTracker(ServedTrigger):
 class ServedDatabase:
     """A database; `ended` is called when it is closed."""
 
-    def __init__(self, peer: Peer, database: Database, ended: Callable[[], None]) -> None:
+    def __init__(self, peer: Peer, database: LocalDatabase, ended: Callable[[], None]) -> None:
         self.database = database
         self.peer = peer
         self._ended = ended
@@ -332,6 +332,7 @@ class ServedDatabase:
         """
         options = self._options(options, client)
         trigger = await self.database.triggers.create_diff_trigger(**options)
+        trigger = cast("LocalTrigger", trigger)
         return self._export_trigger(ServedTrigger(self, trigger), trigger, client)
 
     async def track_table_diff(self, options: Plain, client: int) -> Plain:
@@ -344,6 +345,7 @@ class ServedDatabase:
         tracker = await self.database.triggers.track_table_diff(
             on_change=ServedHandler(self, client), on_error=on_error, **options
         )
+        tracker = cast("LocalTracker", tracker)
         return self._export_trigger(ServedTracker(self, tracker), tracker.trigger, client)
 
     async def diffs(self, options: Plain, client: int) -> int:
@@ -391,7 +393,7 @@ class ServedDatabase:
             transaction.on_commit(partial(self.peer.call, client, "ended", number, True))
             transaction.on_rollback(partial(self.peer.call, client, "ended", number, False))
 
-    def _export_trigger(self, served: ServedTrigger, trigger: DiffTrigger, client: int) -> Plain:
+    def _export_trigger(self, served: ServedTrigger, trigger: LocalTrigger, client: int) -> Plain:
         number = served.number = self.peer.export(served)
         # The client forgets it when it hears of that: until then it may still call it.
         trigger.when_gone = partial(self.peer.tell, client, "gone")

@@ -1,7 +1,7 @@
 """Serves databases to the client at the other end of a port.
 
     Server(port)                           # opens with holdfast.open, as that does here
-    Server(port, opened=my_open)           # opens otherwise: async (name, options) -> Database
+    Server(port, opened=my_open)           # opens otherwise: async (name, options) -> LocalDatabase
     await server.close("the tab is gone")  # the client is gone: all that was its own ends
 
 Object 0 of its end (see peer.py) is the server itself: `hello`, `open`, `import_database`,
@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import holds
 from ..local import files
-from ..local.database import Database
+from ..local.database import LocalDatabase
 from ..local.opening import open_here
 from . import wire
 from .flags import Flags
@@ -28,7 +28,7 @@ from .port import Port
 from .served import ServedDatabase
 from .versions import PROTOCOL, check_versions
 
-Opened = Callable[[str, dict[str, Any]], Awaitable[Database]]
+Opened = Callable[[str, dict[str, Any]], Awaitable[LocalDatabase]]
 
 
 class Server:
@@ -175,5 +175,5 @@ OWN_HOLD_MANAGERS: dict[str, Callable[..., holds.TriggerHoldManager]] = {
 }
 
 
-async def _open_here(name: str, options: dict[str, Any]) -> Database:
+async def _open_here(name: str, options: dict[str, Any]) -> LocalDatabase:
     return await open_here(name, **options)

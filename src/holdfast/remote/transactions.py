@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
 
+from ..api.nesting import Entered, run_callbacks, write_transactions
+from ..api.transactions import Transaction
 from ..errors import DatabaseClosedError
 from ..giving_back import keep
-from ..session.transactions import Callback, Transaction, run_callbacks, write_transactions
 from ..sqlite.parameters import plain_many, plain_parameters
 from ..sqlite.rows import ExecuteResult, Parameters, Row
 from . import wire
@@ -29,16 +30,10 @@ class RemoteTransaction(Transaction):
     def __init__(
         self, database: RemoteDatabase, number: int, identity: str, *, writable: bool
     ) -> None:
+        super().__init__(database, writable=writable)
         self.number = number
-        self.owner = database
-        self.writable = writable
-        self.committed = False
-        self._peer = database._peer
+        self.peer = database.peer
         self._id = identity
-        self._open = True
-        self._why_ended = "has ended; use it inside its `async with` block only"
-        self._on_commit: list[Callback] = []
-        self._on_rollback: list[Callback] = []
 
     @property
     def id(self) -> str:
@@ -46,7 +41,6 @@ class RemoteTransaction(Transaction):
 
     @property
     def connection(self) -> NoReturn:
-        """AttributeError: an object of another interpreter cannot be had here."""
         raise AttributeError(
             "this transaction's connection lives in another interpreter, holdfast's worker, so "
             "the raw apsw.Connection cannot be had here; use the methods of the transaction, or "
@@ -71,36 +65,25 @@ class RemoteTransaction(Transaction):
     async def fetch_value(self, sql: str, params: Parameters = ()) -> Any:
         return await self._call("fetch_value", sql, plain_parameters(params, sql))
 
-    @asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[None]:
+    async def _save(self) -> str:
         await self._call("savepoint")
-        commits, rollbacks = len(self._on_commit), len(self._on_rollback)
-        try:
-            yield
-        except BaseException:
-            undone = self._on_rollback[rollbacks:]
-            del self._on_commit[commits:], self._on_rollback[rollbacks:]
-            if self._open:
-                await self._call("undo")
-            await run_callbacks(reversed(undone), self.owner)
-            raise
-        if self._open:
-            await self._call("release")
+        # The server undoes and releases the last one that it has.
+        return ""
 
-    def run_sql(self, sql: str, params: Parameters = ()) -> NoReturn:
-        raise AttributeError("holdfast's own statements run where the database is")
+    async def _undo(self, name: str) -> None:
+        await self._call("undo")
 
-    def close_cursors(self) -> None:
-        """Nobody here has any."""
+    async def _release(self, name: str) -> None:
+        await self._call("release")
 
     def check_ended(self) -> None:
-        """DatabaseClosedError if it was ended from outside. What SQLite ended, the server tells."""
+        # What SQLite has ended, the server tells.
         if not self._open:
             raise DatabaseClosedError(f"the transaction {self._why_ended}")
 
     def _call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
         self.check_ended()
-        return self._peer.call(self.number, method, *args)
+        return self.peer.call(self.number, method, *args)
 
 
 class Block(AbstractAsyncContextManager[Transaction]):
@@ -113,24 +96,24 @@ class Block(AbstractAsyncContextManager[Transaction]):
         self._writable = writable
         self._entered = False
         self._transaction: RemoteTransaction
-        self._outer: tuple[Transaction, ...]
+        self._outer: tuple[Entered, ...]
 
     async def __aenter__(self) -> Transaction:
         database = self._database
-        database._check_open()
+        database.check_open()
         if self._entered:
             raise RuntimeError("a transaction is entered once; call for another")
         self._entered = True
 
         async def undo(begun: Plain) -> None:
-            await database._peer.call(begun[0], "roll_back")
+            await database.peer.call(begun[0], "roll_back")
 
-        number, identity = await database._peer.obtain(
-            undo, database._number, "begin", self._writable
+        number, identity = await database.peer.obtain(
+            undo, database.number, "begin", self._writable
         )
         transaction = RemoteTransaction(database, number, identity, writable=self._writable)
         self._transaction = transaction
-        database._open_transactions.add(transaction)
+        database.open_transactions.add(transaction)
         if self._writable:
             self._outer = write_transactions.get()
             write_transactions.set((*self._outer, transaction))
@@ -155,14 +138,14 @@ class Block(AbstractAsyncContextManager[Transaction]):
                 await self._leave("roll_back", isinstance(error, apsw.FullError))
         finally:
             transaction.end()
-            self._database._open_transactions.discard(transaction)
+            self._database.open_transactions.discard(transaction)
             if self._writable:
                 write_transactions.set(self._outer)
             if callbacks := transaction.callbacks():
                 await asyncio.shield(keep(run_callbacks(callbacks, self._database)))
 
     async def _leave(self, method: str, *args: Any) -> None:
-        peer = self._database._peer
+        peer = self._database.peer
         answer = peer.request(self._transaction.number, method, *args)
         try:
             await answer

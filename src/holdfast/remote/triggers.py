@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..session.transactions import Transaction, run_callbacks, write_transactions
+from ..api.handlers import BeforeCreate, Consumer, DiffContext, Handler, OnError
+from ..api.nesting import run_callbacks, write_transactions
+from ..api.options import Options
+from ..api.records import DiffRecord, TrackedTrigger
+from ..api.transactions import Transaction, check_transaction
+from ..api.triggers import DiffTracker, DiffTrigger, TriggerManager
 from ..sqlite.parameters import plain_parameters
 from ..sqlite.rows import Parameters, Row
-from ..triggers.context import DiffContext
-from ..triggers.manager import BeforeCreate, TriggerManager, check_transaction
-from ..triggers.operations import DiffOperation, When
-from ..triggers.options import check_callable, check_destination, check_options, check_throttle
-from ..triggers.records import DiffRecord
-from ..triggers.registry import TrackedTrigger, parse_record
-from ..triggers.tracker import DiffTracker, Handler, OnError, _current
-from ..triggers.trigger import DiffTrigger
+from ..triggers.registry import parse_record
+from ..triggers.trigger import facts
 from . import wire
 from .transactions import RemoteTransaction
 
 if TYPE_CHECKING:
     from .database import RemoteDatabase
-
-logger = logging.getLogger("holdfast")
 
 Plain = Any
 
@@ -35,101 +31,71 @@ class RemoteTriggerManager(TriggerManager):
     """`Database.triggers` of a database that a server has."""
 
     def __init__(self, database: RemoteDatabase) -> None:
-        self._remote = database
+        self._database = database
 
-    async def create_diff_trigger(
-        self,
-        source: str,
-        destination: str,
-        when: When | None = None,
-        columns: Sequence[str] | None = None,
-        persist: bool | None = None,
-        before_create: BeforeCreate | None = None,
-        transaction: Transaction | None = None,
-        only_changed: bool = False,
-    ) -> DiffTrigger:
-        options = _plain_options(source, when, columns, persist, before_create, only_changed)
-        options["destination"] = check_destination(destination)
-        client = _Setup(self._remote, before_create)
-        number, record, temporary = await self._create(
-            "create_diff_trigger", options, client, transaction
+    async def _create(
+        self, destination: str, options: Options, transaction: Transaction | None
+    ) -> RemoteTrigger:
+        client = _Setup(self._database, options.before_create)
+        plain = _plain_options(options) | {"destination": destination}
+        number, record, temporary = await self._ask(
+            "create_diff_trigger", plain, client, transaction
         )
-        client.trigger = RemoteTrigger(self._remote, number, record, temporary)
+        client.trigger = RemoteTrigger(self._database, number, record, temporary)
         return client.trigger
 
-    async def track_table_diff(
+    async def _track(
         self,
-        source: str,
+        options: Options,
         on_change: Handler,
-        when: When | None = None,
-        columns: Sequence[str] | None = None,
-        persist: bool | None = None,
-        before_create: BeforeCreate | None = None,
-        transaction: Transaction | None = None,
-        only_changed: bool = False,
-        throttle: float = 0.03,
-        on_error: OnError | None = None,
-        max_backlog: int | None = None,
-    ) -> DiffTracker:
-        check_callable(on_change, "on_change", optional=False)
-        check_callable(on_error, "on_error")
-        options = _plain_options(
-            source, when, columns, persist, before_create, only_changed, max_backlog
+        on_error: OnError | None,
+        throttle: float,
+        transaction: Transaction | None,
+    ) -> RemoteTracker:
+        client = _Handlers(
+            self._database,
+            options.before_create,
+            Consumer(options.source, on_change, on_error, self._database),
         )
-        options["throttle"] = check_throttle(throttle)
-        client = _Handlers(self._remote, before_create)
-        number, record, temporary = await self._create(
-            "track_table_diff", options, client, transaction
-        )
-        client.trigger = RemoteTrigger(self._remote, number, record, temporary)
-        tracker = RemoteTracker(self._remote, client.trigger, on_change, on_error)
-        client.tracker.set_result(tracker)
-        return tracker
+        plain = _plain_options(options) | {"throttle": throttle}
+        number, record, temporary = await self._ask("track_table_diff", plain, client, transaction)
+        client.trigger = RemoteTrigger(self._database, number, record, temporary)
+        client.made.set()
+        return RemoteTracker(self._database, client.trigger, client.consumer)
 
-    async def diffs(
-        self,
-        source: str,
-        when: When | None = None,
-        columns: Sequence[str] | None = None,
-        persist: bool | None = None,
-        before_create: BeforeCreate | None = None,
-        only_changed: bool = False,
-        throttle: float = 0.03,
-        max_backlog: int | None = None,
-        net: bool = False,
+    async def _stream(
+        self, options: Options, throttle: float, net: bool
     ) -> AsyncGenerator[list[DiffRecord]]:
-        options = _plain_options(
-            source, when, columns, persist, before_create, only_changed, max_backlog
-        )
-        options |= {"throttle": check_throttle(throttle), "net": bool(net)}
-        database = self._remote
-        database._check_open()
-        number = database._peer.export(_Setup(database, before_create))
+        database = self._database
+        database.check_open()
+        plain = _plain_options(options) | {"throttle": throttle, "net": net}
+        number = database.peer.export(_Setup(database, options.before_create))
         try:
-            async with aclosing(database._stream("diffs", options, number)) as stream:
-                async for batch in stream:
+            async with aclosing(database.stream("diffs", plain, number)) as batches:
+                async for batch in batches:
                     yield wire.read_diff(batch)
         finally:
-            database._peer.forget(number)
+            database.peer.forget(number)
 
     async def tracked(self) -> list[TrackedTrigger]:
-        self._remote._check_open()
-        return [wire.read_tracked(each) for each in await self._remote._call("tracked")]
+        self._database.check_open()
+        return [wire.read_tracked(each) for each in await self._database.call("tracked")]
 
     async def sweep(self) -> list[TrackedTrigger]:
-        self._remote._check_open()
-        return [wire.read_tracked(each) for each in await self._remote._call("sweep")]
+        self._database.check_open()
+        return [wire.read_tracked(each) for each in await self._database.call("sweep")]
 
-    async def _create(  # type: ignore[override]
+    async def _ask(
         self, method: str, options: Plain, client: _Setup, transaction: Transaction | None
     ) -> Plain:
-        database = self._remote
+        """What the server answers: the trigger's number, its record, whether it is temporary."""
+        database = self._database
         if transaction is None:
-            database._check_open()
+            database.check_open()
         else:
             options["transaction"] = _number(transaction, database)
             client.given = transaction
-        peer = database._peer
+        peer = database.peer
 
         async def undo(made: Plain) -> None:
             await peer.call(made[0], "dispose", options.get("transaction"))
@@ -137,7 +103,7 @@ class RemoteTriggerManager(TriggerManager):
         number = peer.export(client)
         client.forget = lambda: peer.forget(number)
         try:
-            return await peer.obtain(undo, database._number, method, options, number)
+            return await peer.obtain(undo, database.number, method, options, number)
         except BaseException:
             peer.forget(number)
             raise
@@ -176,8 +142,7 @@ class _Setup:
     async def gone(self) -> None:
         """The trigger was disposed of, or was never made."""
         if self.trigger is not None:
-            self.trigger._gone = True
-            self._database._peer.tell(self.trigger._number, "forget")
+            self.trigger.forget()
         self.forget()
 
     @asynccontextmanager
@@ -201,7 +166,7 @@ class _Setup:
 
     def _waits_for_end(self, number: int) -> bool:
         lent = self._lent.pop(number, None)
-        if lent is None or not (lent._on_commit or lent._on_rollback):
+        if lent is None or not lent.has_callbacks:
             return False
         self._lent[number] = lent
         return True
@@ -211,13 +176,12 @@ class _Handlers(_Setup):
     """The same for a tracker."""
 
     def __init__(
-        self,
-        database: RemoteDatabase,
-        before_create: BeforeCreate | None,
+        self, database: RemoteDatabase, before_create: BeforeCreate | None, consumer: Consumer
     ) -> None:
         super().__init__(database, before_create)
+        self.consumer = consumer
         # Handlers can be called before the answer is here that there is a tracker.
-        self.tracker: asyncio.Future[RemoteTracker] = asyncio.get_running_loop().create_future()
+        self.made = asyncio.Event()
 
     async def ready(self) -> None:
         """That this answers is all that is asked."""
@@ -225,28 +189,33 @@ class _Handlers(_Setup):
     async def change(
         self, diff: int, number: int, identity: str, destination: str, reset: bool
     ) -> bool:
-        tracker = await self.tracker
-        _current.set(tracker)
+        await self.made.wait()
+        self.consumer.enter()
         async with self._inside(number, identity) as transaction:
-            await tracker._call_handler(RemoteContext(transaction, diff, destination, reset))
+            context = RemoteContext(self._database, transaction, diff, destination, reset)
+            await self.consumer.handle(context)
         return self._waits_for_end(number)
 
     async def failed(self, plain: Plain) -> None:
-        tracker = await self.tracker
-        _current.set(tracker)
-        error = self._database._peer.errors.read(plain)
-        await tracker._report(error)  # type: ignore[arg-type]
+        await self.made.wait()
+        self.consumer.enter()
+        error = self._database.peer.errors.read(plain)
+        await self.consumer.report(error)  # type: ignore[arg-type]
 
 
 class RemoteContext(DiffContext):
     """What a handler works with, when its records are at a server."""
 
     def __init__(
-        self, transaction: Transaction, number: int, destination: str, reset: bool
+        self,
+        database: RemoteDatabase,
+        transaction: Transaction,
+        number: int,
+        destination: str,
+        reset: bool,
     ) -> None:
-        self.transaction = transaction
-        self.destination = destination
-        self.reset = reset
+        super().__init__(transaction, destination, reset)
+        self._database = database
         self._number = number
 
     async def with_diff(self, sql: str, params: Parameters = ()) -> list[Row]:
@@ -257,10 +226,10 @@ class RemoteContext(DiffContext):
 
     async def _ask(self, method: str, sql: str, params: Parameters) -> list[Row]:
         self.transaction.check_ended()
-        peer = self.transaction.owner._peer  # type: ignore[attr-defined]
-        return wire.read_rows(
-            await peer.call(self._number, method, sql, plain_parameters(params, sql))
+        rows = await self._database.peer.call(
+            self._number, method, sql, plain_parameters(params, sql)
         )
+        return wire.read_rows(rows)
 
 
 class RemoteTrigger(DiffTrigger):
@@ -269,95 +238,79 @@ class RemoteTrigger(DiffTrigger):
     def __init__(
         self, database: RemoteDatabase, number: int, record: Plain, temporary: bool
     ) -> None:
-        self.record = parse_record(record)
-        self.temporary = temporary
-        self._remote = database
-        self._number = number
+        super().__init__(facts(parse_record(record), temporary=temporary))
+        self.number = number
+        self._database = database
         self._gone = False
 
     @property
     def gone(self) -> bool:
-        return self._gone or self._remote.closed
+        return self._gone or self._database.closed
+
+    def forget(self) -> None:
+        """It was disposed of there."""
+        self._gone = True
+        self._database.peer.tell(self.number, "forget")
 
     async def dispose(self, transaction: Transaction | None = None) -> None:
         if self.gone:
             return
         number = None
         if transaction is None:
-            self._remote._check_open(own=True)
+            self._database.check_open(own=True)
         else:
-            number = _number(transaction, self._remote)
-        await self._remote._peer.call(self._number, "dispose", number)
+            number = _number(transaction, self._database)
+        await self._database.peer.call(self.number, "dispose", number)
 
 
 class RemoteTracker(DiffTracker):
     """A tracker of a database that a server has."""
 
     def __init__(
-        self,
-        database: RemoteDatabase,
-        trigger: RemoteTrigger,
-        handler: Handler,
-        on_error: OnError | None,
+        self, database: RemoteDatabase, trigger: RemoteTrigger, consumer: Consumer
     ) -> None:
-        self._remote = database
-        self._owner = database
+        self._database = database
         self._trigger = trigger
-        self._number = trigger._number
-        self._handler = handler
-        self._on_error = on_error
-        self._handling = False
-        self._reporting = False
+        self._consumer = consumer
 
     @property
-    def _ended(self) -> bool:  # type: ignore[override]
+    def trigger(self) -> RemoteTrigger:
+        return self._trigger
+
+    @property
+    def ended(self) -> bool:
         return self._trigger.gone
 
     async def stop(self) -> None:
-        mine = _current.get() is self
-        if mine and self._handling:
-            raise self._waits_for_itself()
+        self._consumer.check_not_handling()
         if self._trigger.gone:
             return
-        self._remote._check_open(own=True)
-        peer, number = self._remote._peer, self._number
-        if mine and self._reporting:
+        self._database.check_open(own=True)
+        peer, number = self._database.peer, self._trigger.number
+        if self._consumer.is_reporting:
             peer.tell(number, "end")
             return
         await peer.call(number, "stop")
 
 
-def _plain_options(
-    source: str,
-    when: When | None,
-    columns: Sequence[str] | None,
-    persist: bool | None,
-    before_create: BeforeCreate | None,
-    only_changed: bool,
-    max_backlog: int | None = None,
-) -> dict[str, Any]:
-    """The options as they are sent, checked."""
-    checked = check_options(
-        source, when, columns, persist, True, before_create, only_changed, max_backlog
-    )
-    options: dict[str, Any] = {
-        "source": source,
-        "when": None
-        if when is None
-        else {str(DiffOperation(key)): text for key, text in when.items()},
-        "columns": None if checked.columns is None else list(checked.columns),
-        "persist": persist,
-        "only_changed": only_changed,
-        "before_create": before_create is not None,
+def _plain_options(options: Options) -> dict[str, Any]:
+    """The options as they are sent."""
+    plain: dict[str, Any] = {
+        "source": options.source,
+        # As the application gave it: the server checks and completes it again.
+        "when": {str(key): "TRUE" if text is None else text for key, text in options.when.items()},
+        "columns": None if options.columns is None else list(options.columns),
+        "persist": options.persist,
+        "only_changed": options.only_changed,
+        "before_create": options.before_create is not None,
     }
-    if max_backlog is not None:
-        options["max_backlog"] = max_backlog
-    return options
+    if options.max_backlog is not None:
+        plain["max_backlog"] = options.max_backlog
+    return plain
 
 
 def _number(transaction: Transaction, database: RemoteDatabase) -> int:
     """What the server knows it by. TypeError, ValueError: it cannot be used for this."""
-    check_transaction(transaction, database)
-    transaction.check_ended()
-    number: int = transaction.number  # type: ignore[attr-defined]
-    return number
+    remote = check_transaction(transaction, database, RemoteTransaction)
+    remote.check_ended()
+    return remote.number

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import apsw
 
 from .. import errors
+from ..api.operations import DiffOperation
+from ..api.records import DiffRecord, TrackedTrigger
 from ..schema import Column, Schema, Table
 from ..sqlite.rows import ExecuteResult, Row
 from ..storage import StorageStatus
-from ..triggers.operations import DiffOperation
-from ..triggers.records import DiffRecord
-from ..triggers.registry import TrackedTrigger
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 

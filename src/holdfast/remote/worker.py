@@ -7,7 +7,7 @@ from typing import Any
 from ..browser.flags import BlobFlags
 from ..browser.locks import WebLocks
 from ..browser.ports import BrowserPort
-from ..local.database import Database
+from ..local.database import LocalDatabase
 from ..local.opening import open_here
 from ..storage.indexeddb.storage import current_tab
 from .server import Server
@@ -25,7 +25,7 @@ async def serve_tab(port: Any, python: bool, lock: str) -> None:
     """The same for one of several tabs, until its `lock` goes: then what it had is disposed of."""
     ours = BrowserPort(port, python=python)
 
-    async def opened(name: str, options: dict[str, Any]) -> Database:
+    async def opened(name: str, options: dict[str, Any]) -> LocalDatabase:
         current_tab.set(lock)
         return await open_here(name, **options)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..sqlite.sqltext import fold
 
 if TYPE_CHECKING:
-    from ..session.transactions import Transaction
+    from ..session.transactions import LocalTransaction
 
 INTERNAL_TABLES = {
     "ps_kv": "CREATE TABLE ps_kv(key TEXT PRIMARY KEY NOT NULL, value BLOB)",
@@ -40,6 +40,6 @@ def check_internal(run: Callable[[str], Sequence[Sequence[Any]]]) -> None:
             )
 
 
-def next_tx_id(tx: Transaction) -> None:
+def next_tx_id(tx: LocalTransaction) -> None:
     """To be called before a commit that queued something in ps_crud: tells transactions apart."""
     tx.run_sql("UPDATE ps_tx SET tx_id = tx_id + 1 WHERE id = 1")

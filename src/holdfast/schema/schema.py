@@ -10,7 +10,7 @@ from .internal import INTERNAL_TABLES, check_internal
 from .tables import MARK, RESERVED, Table, read_mark
 
 if TYPE_CHECKING:
-    from ..session.transactions import RunsSql, Transaction
+    from ..session.transactions import LocalTransaction, RunsSql
 
 
 class Schema:
@@ -46,7 +46,7 @@ class Schema:
         schema._declared = False
         return schema
 
-    async def apply(self, tx: Transaction, *, alone: bool = True) -> bool:
+    async def apply(self, tx: LocalTransaction, *, alone: bool = True) -> bool:
         """Bring the database up to this schema; gives whether there was anything to do.
 
         alone: whether nobody else has the database open, who may use other views.
@@ -58,14 +58,14 @@ class Schema:
         self._learn(tx)
         return bool(steps)
 
-    def is_applied(self, tx: Transaction) -> bool:
+    def is_applied(self, tx: LocalTransaction) -> bool:
         """Whether `apply` has nothing to do: then it need not be called. Errors as there."""
         if self._steps(tx, alone=True):
             return False
         self._learn(tx)
         return True
 
-    def _learn(self, tx: Transaction) -> None:
+    def _learn(self, tx: LocalTransaction) -> None:
         if not self._declared:
             self._view_names = _view_names(stored_tables(tx))
 
@@ -75,7 +75,7 @@ class Schema:
             return view
         return None if fold(table).startswith(RESERVED) else table
 
-    def _steps(self, tx: Transaction, alone: bool) -> list[str]:
+    def _steps(self, tx: LocalTransaction, alone: bool) -> list[str]:
         """What the database lacks, as SQL."""
         relations: dict[str, tuple[str, str, str]] = {}
         triggers: dict[str, str] = {}

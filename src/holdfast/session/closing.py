@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Protocol
 
+from ..api.nesting import closing_waits, is_inside, write_transactions
 from ..errors import DatabaseClosedError, NestedTransactionError
-from .transactions import closing_waits, is_inside, write_transactions
 
 logger = logging.getLogger("holdfast")
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from ..api.nesting import is_inside, read_transactions
 from ..bounds import Bound
 from ..giving_back import give_back
 from ..sqlite.connection import Connection
-from .transactions import Transaction, is_inside, read_transactions
+from .transactions import LocalTransaction
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -58,7 +59,7 @@ class Readers:
             session.writer_lock.release()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncIterator[LocalTransaction]:
         """One snapshot. DatabaseClosedError, NestedTransactionError: see `Database`."""
         session = self._session
         session.closing.check_open()
@@ -67,7 +68,7 @@ class Readers:
             # The snapshot is taken by the first read, so there must be one.
             connection.run("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")
             unpin = session.storage.pin()
-            transaction = Transaction(session, connection, writable=False)
+            transaction = LocalTransaction(session, connection, writable=False)
             transaction.leave = connection.close
             session.open_transactions.add(transaction)
             outer = read_transactions.get()

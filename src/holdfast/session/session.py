@@ -10,6 +10,7 @@ from typing import Any
 
 import apsw
 
+from ..api.nesting import is_inside, read_transactions
 from ..bounds import Bound
 from ..errors import StorageUnavailableError
 from ..giving_back import give_back
@@ -21,7 +22,7 @@ from .announcements import Announcement
 from .mender import Mender
 from .reading import Readers
 from .state import SessionState
-from .transactions import Transaction, is_inside, read_transactions
+from .transactions import LocalTransaction
 from .writing import Writing, no_space
 
 
@@ -108,17 +109,17 @@ class Session(SessionState):
 
     # -- transactions ----------------------------------------------------------------------------
 
-    def write_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def write_transaction(self) -> AbstractAsyncContextManager[LocalTransaction]:
         """See `Database.write_transaction`."""
         return Writing(self)
 
     def own_transaction(
         self, bound: Bound | None = None
-    ) -> AbstractAsyncContextManager[Transaction]:
+    ) -> AbstractAsyncContextManager[LocalTransaction]:
         """A write transaction of holdfast's own, allowed while the database is closing."""
         return Writing(self, own=True, bound=bound)
 
-    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def read_transaction(self) -> AbstractAsyncContextManager[LocalTransaction]:
         """See `Database.read_transaction`."""
         return self.readers.transaction()
 

@@ -18,7 +18,7 @@ from ..storage import Storage
 from .announcements import Announcement, Announcements
 from .closing import Closing, describe, warn_of_dropped
 from .mender import Mender
-from .transactions import Transaction
+from .transactions import LocalTransaction
 
 # A loop of awaited calls that never wait would keep the event loop, and with it the messages of
 # other tabs, from running: after this long, in seconds, a call lets others go first.
@@ -40,7 +40,7 @@ class SessionState:
         # Held by the task that uses the main connection.
         self.writer_lock = storage.turn
         self.closing = Closing(self)
-        self.open_transactions: set[Transaction] = set()
+        self.open_transactions: set[LocalTransaction] = set()
         self.last_yield = time.monotonic()
         # What close() waits for, and what it cancels because it never ends.
         self.tasks: set[asyncio.Task[None]] = set()
@@ -48,7 +48,7 @@ class SessionState:
         # Commits that are being made durable; nothing ends them.
         self.commits: set[asyncio.Future[None]] = set()
         # Called before each commit with what it wrote; whether it wrote something too.
-        self.before_commit: Callable[[Transaction, Touched], bool] = lambda tx, touched: False
+        self.before_commit: Callable[[LocalTransaction, Touched], bool] = lambda tx, touched: False
 
     @property
     def name(self) -> str:

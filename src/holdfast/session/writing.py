@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..api.nesting import (
+    Entered,
+    is_inside,
+    read_transactions,
+    run_callbacks,
+    write_transactions,
+)
 from ..bounds import Bound
 from ..errors import QuotaExceededError
 from ..sqlite import interrupts
 from ..sqlite.connection import Touched
 from ..sqlite.rows import ExecuteResult, Parameters
 from ..sqlite.statements import Statement
-from .transactions import (
-    Transaction,
-    is_inside,
-    read_transactions,
-    run_callbacks,
-    write_transactions,
-)
+from .transactions import LocalTransaction
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -67,10 +68,10 @@ class Writing:
         self._left = False
         # It found no space, and another one may find some.
         self.made_room = False
-        self._transaction: Transaction
-        self._outer: tuple[Transaction, ...]
+        self._transaction: LocalTransaction
+        self._outer: tuple[Entered, ...]
 
-    async def __aenter__(self) -> Transaction:
+    async def __aenter__(self) -> LocalTransaction:
         session = self._session
         await self._enter()
         transaction = self._new_transaction()
@@ -188,7 +189,9 @@ class Writing:
                 session.start(run_callbacks(callbacks, session))
         return result
 
-    async def whole(self, work: Callable[[Transaction], Awaitable[ExecuteResult]]) -> ExecuteResult:
+    async def whole(
+        self, work: Callable[[LocalTransaction], Awaitable[ExecuteResult]]
+    ) -> ExecuteResult:
         """All of it, around `work`. CancelledLate: cancelled when it was too late for that."""
         result: ExecuteResult | None = None
         try:
@@ -266,9 +269,9 @@ class Writing:
         self._session.mender.rolled_back()
         return ddl
 
-    def _new_transaction(self) -> Transaction:
+    def _new_transaction(self) -> LocalTransaction:
         session = self._session
-        transaction = Transaction(session, session.main, writable=True)
+        transaction = LocalTransaction(session, session.main, writable=True)
         transaction.trace = session.mender.trace
         transaction.on_undone = session.mender.forget
         self._transaction = transaction

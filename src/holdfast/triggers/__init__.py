@@ -5,27 +5,13 @@ fires for the writes of every tab and of other programs, and is held (see `holds
 gone, the others sweep it.
 
     source.py     what a trigger can sit on        sql.py       the SQL of it
-    options.py    what was asked for               setup.py     made, inside a transaction
-    registry.py   what is known of each of them    manager.py   make, find, sweep, dispose
-    mending.py    schema changes beside them       destinations.py   which tables they fill
-    inbox.py      a destination's one consumer     tracker.py   which calls a handler
-    records.py    records as Python values         context.py   what a handler gets
+    registry.py   what is known of each of them    setup.py     made, inside a transaction
+    mending.py    schema changes beside them       manager.py   make, find, sweep, dispose
+    inbox.py      a destination's one consumer     destinations.py   which tables they fill
+    records.py    records as Python values         tracker.py   which calls a handler
+    stream.py     records as an async iterator     context.py   what a handler gets
 """
 
-from .context import DiffContext
-from .manager import TriggerManager
-from .operations import DiffOperation
-from .records import DiffRecord
-from .registry import TrackedTrigger
-from .tracker import DiffTracker
-from .trigger import DiffTrigger
+from .manager import LocalTriggerManager
 
-__all__ = [
-    "DiffContext",
-    "DiffOperation",
-    "DiffRecord",
-    "DiffTracker",
-    "DiffTrigger",
-    "TrackedTrigger",
-    "TriggerManager",
-]
+__all__ = ["LocalTriggerManager"]

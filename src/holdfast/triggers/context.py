@@ -7,47 +7,35 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..api.handlers import DiffContext
 from ..sqlite.rows import Parameters, Row
 from ..sqlite.sqltext import fold, quote_name, quote_text
 
 if TYPE_CHECKING:
-    from ..session.transactions import Transaction
+    from ..session.transactions import LocalTransaction
 
 _SPACE = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)"
 _WITH = re.compile(rf"{_SPACE}*WITH\b(?:{_SPACE}+RECURSIVE\b)?", re.IGNORECASE | re.DOTALL)
 
 
-class DiffContext:
-    """The records of one call of a handler, inside its write transaction.
-
-    transaction: the transaction that the handler runs in. What the handler writes is committed
-        together with the removal of the records.
-    destination: the name of the table that the records are in.
-    reset: records were discarded before this call (`max_backlog`): read the source anew.
-    """
+class LocalContext(DiffContext):
+    """The records are in a table of this connection's."""
 
     def __init__(
         self,
-        transaction: Transaction,
+        transaction: LocalTransaction,
         destination: str,
         table: str,
         columns: Sequence[str],
         last: int | None,
         reset: bool,
     ) -> None:
-        self.transaction = transaction
-        self.destination = destination
-        self.reset = reset
+        super().__init__(transaction, destination, reset)
         self._columns = columns
         # Records that the handler itself causes come after these, and in the next call.
         self._from = f"FROM {table} WHERE operation_id <= {last or 0} ORDER BY operation_id"
 
     async def with_diff(self, sql: str, params: Parameters = ()) -> list[Row]:
-        """Run a query (or a write) in which `DIFF` names the records, in order.
-
-        DIFF has operation_id, id, operation, timestamp, value and previous_value, as the
-        destination has them. The SQL may itself begin with WITH.
-        """
         return await self._run(
             f"SELECT operation_id, id, operation, timestamp, value, previous_value {self._from}",
             sql,
@@ -55,12 +43,6 @@ class DiffContext:
         )
 
     async def with_extracted_diff(self, sql: str, params: Parameters = ()) -> list[Row]:
-        """As `with_diff`, with the recorded columns in place of the JSON.
-
-        DIFF has `id`, the columns by name with their stored types (of a DELETE the old values),
-        and `__operation`, `__operation_id`, `__timestamp`, `__previous_value`. Where a recorded
-        column is itself named id, `id` is that column.
-        """
         shown = {
             "id": "id",
             "__operation": "operation",

@@ -18,7 +18,7 @@ from .registry import READ, read_records
 
 if TYPE_CHECKING:
     from ..session.session import Session
-    from ..session.transactions import Transaction
+    from ..session.transactions import LocalTransaction
 
 logger = logging.getLogger("holdfast")
 
@@ -53,7 +53,7 @@ class Destinations:
         """As far as this connection has heard."""
         return self._persisted | self.temporary
 
-    def seen_by(self, tx: Transaction) -> frozenset[str]:
+    def seen_by(self, tx: LocalTransaction) -> frozenset[str]:
         """As the transaction sees it."""
         ((version,),) = tx.run_sql("PRAGMA main.schema_version")
         if version != self._version:
@@ -64,7 +64,7 @@ class Destinations:
             tx.on_rollback(self.forget)
         return self.known()
 
-    def stamp(self, tx: Transaction, touched: Mapping[str, int | None]) -> bool:
+    def stamp(self, tx: LocalTransaction, touched: Mapping[str, int | None]) -> bool:
         """Stamp what `tx` recorded; `touched`: table -> smallest rowid inserted there, or None.
 
         Whether there was anything.
@@ -116,7 +116,7 @@ class Destinations:
         self.forget()
 
 
-def _exists(tx: Transaction, place: str, destination: str) -> bool:
+def _exists(tx: LocalTransaction, place: str, destination: str) -> bool:
     """Whether that is a destination; a commit must not fail for what somebody did to one."""
     return bool(
         tx.run_sql(

@@ -12,11 +12,11 @@ from ..errors import HoldfastError, SourceDroppedError, StorageUnavailableError
 from ..session.announcements import Announcement
 from ..sqlite.sqltext import quote_name, quote_text
 from .registry import SOUND_AT, Record, find_record, read_record, read_records
-from .trigger import DiffTrigger
+from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..session.session import Session
-    from ..session.transactions import Transaction
+    from ..session.transactions import LocalTransaction
 
 
 class Found(NamedTuple):
@@ -37,7 +37,7 @@ class Inbox:
     means that some were discarded (`max_backlog`).
     """
 
-    def __init__(self, session: Session, trigger: DiffTrigger) -> None:
+    def __init__(self, session: Session, trigger: LocalTrigger) -> None:
         self._session = session
         self._trigger = trigger
         place = "temp" if trigger.temporary else "main"
@@ -167,7 +167,7 @@ class Inbox:
         sure, self._sure = self._sure, False
         return sure and not self._doubtful and self._failure is None
 
-    def look_now(self, tx: Transaction) -> Found:
+    def look_now(self, tx: LocalTransaction) -> Found:
         """What is in the destination, as the transaction sees it."""
         if self._session.mender.sound_now != self._read_at:
             before, temporary = self.record, self._trigger.temporary
@@ -184,7 +184,7 @@ class Inbox:
         """What a transaction read was rolled back with it."""
         self.record, self._doubtful = before, True
 
-    def acknowledge(self, tx: Transaction, last: int) -> None:
+    def acknowledge(self, tx: LocalTransaction, last: int) -> None:
         """Remove what was consumed, up to the record `last`."""
         tx.run_sql(f"DELETE FROM {self.table} WHERE operation_id <= ?", (last,))
 

@@ -22,20 +22,22 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..api.handlers import Handler, OnError
+from ..api.options import Options
+from ..api.records import DiffRecord, TrackedTrigger
+from ..api.transactions import Transaction, check_transaction
+from ..api.triggers import TriggerManager
 from ..errors import DatabaseClosedError
 from ..giving_back import give_back
 from ..schema import next_tx_id
-from ..session.transactions import Transaction
+from ..session.transactions import LocalTransaction
 from .destinations import Destinations
 from .mending import INTERNAL
-from .operations import When
-from .options import Options, check_callable, check_destination, check_options, check_throttle
-from .records import DiffRecord
-from .registry import READ, Record, TrackedTrigger, drop, read_records
+from .registry import READ, Record, drop, read_records
 from .setup import find_source, make_trigger
 from .stream import stream
-from .tracker import DiffTracker, Handler, OnError
-from .trigger import DiffTrigger
+from .tracker import LocalTracker
+from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -47,11 +49,9 @@ logger = logging.getLogger("holdfast")
 # mostly known at once; this finds what was missed.
 SWEEP_INTERVAL = 120.0
 
-BeforeCreate = Callable[[Transaction], Awaitable[None]]
 
-
-class TriggerManager:
-    """`Database.triggers`: see `create_diff_trigger`, `track_table_diff` and `diffs`."""
+class LocalTriggerManager(TriggerManager):
+    """`Database.triggers` of a database of this interpreter."""
 
     def __init__(
         self, session: Session, hold_manager: TriggerHoldManager, persist_default: bool
@@ -60,87 +60,24 @@ class TriggerManager:
         session.before_commit = self.before_commit
         self._holds = hold_manager
         self._persist_default = persist_default
-        self._live: dict[str, DiffTrigger] = {}
+        self._live: dict[str, LocalTrigger] = {}
         self._releases: dict[str, Callable[[], Awaitable[None]]] = {}
         # In the order in which they were made.
-        self._trackers: dict[DiffTracker, None] = {}
+        self._trackers: dict[LocalTracker, None] = {}
         self._destinations = Destinations(session)
 
     # -- making ----------------------------------------------------------------------------------
 
-    async def create_diff_trigger(
+    async def _track(
         self,
-        source: str,
-        destination: str,
-        when: When | None = None,
-        columns: Sequence[str] | None = None,
-        persist: bool | None = None,
-        before_create: BeforeCreate | None = None,
-        transaction: Transaction | None = None,
-        only_changed: bool = False,
-    ) -> DiffTrigger:
-        """Record the changes of `source` in a table of their own until that is disposed of.
-
-        source: a view of the schema, or any ordinary table.
-        destination: the table to make: operation_id INTEGER PRIMARY KEY, id, operation, timestamp,
-            value and previous_value TEXT, then columns of holdfast's own.
-        when: for each operation to record an SQL expression over NEW and OLD, the source's
-            columns; "TRUE" for always. None: every operation, always. SQLite evaluates it within
-            the write: if it fails for some row, the write fails.
-        columns: what `value` and `previous_value` have; None: all, []: nothing but the key.
-        persist: whether writes of every tab count, or those of this connection only; None: as
-            `Database.persists_triggers`.
-        before_create: async callable(tx), called first in the same transaction.
-        transaction: set up inside this one. If that fails it undoes its own part only.
-        only_changed: leave out updates after which every recorded column is as it was.
-
-        TypeError, ValueError, UnknownSourceError, InvalidWhenError, DestinationInUseError: nothing
-        was created.
-        """
-        options = check_options(
-            source, when, columns, persist, self._persist_default, before_create, only_changed
-        )
-        return await self._create(check_destination(destination), options, transaction)
-
-    async def track_table_diff(
-        self,
-        source: str,
+        options: Options,
         on_change: Handler,
-        when: When | None = None,
-        columns: Sequence[str] | None = None,
-        persist: bool | None = None,
-        before_create: BeforeCreate | None = None,
-        transaction: Transaction | None = None,
-        only_changed: bool = False,
-        throttle: float = 0.03,
-        on_error: OnError | None = None,
-        max_backlog: int | None = None,
-    ) -> DiffTracker:
-        """Call `on_change(ctx)` with the changes of `source`, until the tracker is stopped.
-
-        on_change: async callable(DiffContext), run in a write transaction together with the
-            removal of the records. If it raises they are kept and it is called again.
-        throttle: at most one call in so many seconds.
-        on_error: async callable(error), called once for each failure; None: they are logged.
-        max_backlog: keep no more records than this; past it they are discarded, on_error gets a
-            BacklogExceededError and the next context has `reset` set.
-        The other arguments and errors are those of `create_diff_trigger`.
-        """
-        check_callable(on_change, "on_change", optional=False)
-        check_callable(on_error, "on_error")
-        throttle = check_throttle(throttle)
-        options = check_options(
-            source,
-            when,
-            columns,
-            persist,
-            self._persist_default,
-            before_create,
-            only_changed,
-            max_backlog,
-        )
+        on_error: OnError | None,
+        throttle: float,
+        transaction: Transaction | None,
+    ) -> LocalTracker:
         trigger = await self._create(_own_destination(), options, transaction)
-        tracker = DiffTracker(
+        tracker = LocalTracker(
             self._session,
             trigger,
             on_change,
@@ -156,37 +93,9 @@ class TriggerManager:
             transaction.on_rollback(tracker.end)
         return tracker
 
-    async def diffs(
-        self,
-        source: str,
-        when: When | None = None,
-        columns: Sequence[str] | None = None,
-        persist: bool | None = None,
-        before_create: BeforeCreate | None = None,
-        only_changed: bool = False,
-        throttle: float = 0.03,
-        max_backlog: int | None = None,
-        net: bool = False,
+    async def _stream(
+        self, options: Options, throttle: float, net: bool
     ) -> AsyncGenerator[list[DiffRecord]]:
-        """An async iterator of what changed in `source`, from the first `anext` on.
-
-        Gives lists of `DiffRecord`, in order, none empty. Asking for the next one acknowledges
-        the last. Ends when the database is closed.
-        net: fold each list to one record per key, see `fold_diff`.
-        BacklogExceededError, SourceDroppedError, InvalidWhenError: it ends, after what was
-        recorded before; for the rest see `track_table_diff`.
-        """
-        throttle = check_throttle(throttle)
-        options = check_options(
-            source,
-            when,
-            columns,
-            persist,
-            self._persist_default,
-            before_create,
-            only_changed,
-            max_backlog,
-        )
         trigger = await self._create(_own_destination(), options, None)
         async with aclosing(stream(self._session, trigger, throttle, net)) as batches:
             async for records in batches:
@@ -194,23 +103,26 @@ class TriggerManager:
 
     async def _create(
         self, destination: str, options: Options, transaction: Transaction | None
-    ) -> DiffTrigger:
+    ) -> LocalTrigger:
         session = self._session
+        given: LocalTransaction | None = None
         if transaction is not None:
-            check_transaction(transaction, session)
+            given = check_transaction(transaction, session, LocalTransaction)
+        persist = self._persist_default if options.persist is None else options.persist
         hold_id = f"{session.storage.hold_prefix}{uuid.uuid4().hex}"
-        if options.persist:
+        if persist:
             self._releases[hold_id] = await self._holds.obtain_hold(hold_id)
-        made: DiffTrigger | None = None
-        tx = transaction
+        made: LocalTrigger | None = None
+        tx = given
+        set_up = partial(self._set_up, hold_id, destination, options, temporary=not persist)
         try:
-            if transaction is None:
+            if given is None:
                 async with session.write_transaction() as tx:
-                    made = await self._set_up(tx, hold_id, destination, options)
+                    made = await set_up(tx)
             else:
-                async with transaction.savepoint():
-                    made = await self._set_up(transaction, hold_id, destination, options)
-                transaction.on_rollback(made.finish)
+                async with given.savepoint():
+                    made = await set_up(given)
+                given.on_rollback(made.finish)
         except GeneratorExit:
             raise  # ended with its event loop: nothing can be awaited any more
         except BaseException as error:
@@ -226,8 +138,14 @@ class TriggerManager:
         return made
 
     async def _set_up(
-        self, tx: Transaction, hold_id: str, destination: str, options: Options
-    ) -> DiffTrigger:
+        self,
+        hold_id: str,
+        destination: str,
+        options: Options,
+        tx: LocalTransaction,
+        *,
+        temporary: bool,
+    ) -> LocalTrigger:
         source = await find_source(tx, options, (*INTERNAL, *self._destinations.seen_by(tx)))
         operations = tuple(options.when)
         name = uuid.uuid4().hex
@@ -245,11 +163,10 @@ class TriggerManager:
             recorded=(),
             key=(),
         )
-        temporary = not options.persist
         with self._session.mender.own():
             record = make_trigger(tx.engine, record, source, temporary=temporary)
         self._destinations.forget()
-        trigger = DiffTrigger(self._session, record, temporary=temporary, on_gone=self._give_up)
+        trigger = LocalTrigger(self._session, record, temporary=temporary, on_gone=self._give_up)
         # From here on close() knows of it, whatever becomes of the transaction.
         self._live[hold_id] = trigger
         if trigger.temporary:
@@ -268,14 +185,12 @@ class TriggerManager:
     # -- finding ---------------------------------------------------------------------------------
 
     async def tracked(self) -> list[TrackedTrigger]:
-        """The persisted triggers of every tab, the oldest first, and whether their owners live."""
         records = await self._read_registry()
         held = await self._holds.held() if records else frozenset()
         records.sort(key=lambda record: record.created_at)
         return [record.tracked(self._is_held(record, held)) for record in records]
 
     async def sweep(self) -> list[TrackedTrigger]:
-        """Drop what dead tabs left; gives what was reclaimed."""
         # Read before the holds are asked for: what is recorded by then was held before.
         strangers = self._strangers(await self._read_registry())
         held = await self._holds.held() if strangers else frozenset()
@@ -353,7 +268,7 @@ class TriggerManager:
         """The destinations of every tab's triggers, as far as this connection knows."""
         return self._destinations.known()
 
-    def before_commit(self, tx: Transaction, touched: dict[str, int | None]) -> bool:
+    def before_commit(self, tx: LocalTransaction, touched: dict[str, int | None]) -> bool:
         """`tx` is about to commit; `touched`: table -> smallest rowid inserted there, or None.
 
         Whether this wrote something too.
@@ -378,7 +293,7 @@ class TriggerManager:
             logger.exception("orphaned triggers of %r could not be swept", self._session)
 
 
-async def _sweep_now_and_then(reference: weakref.ref[TriggerManager], interval: float) -> None:
+async def _sweep_now_and_then(reference: weakref.ref[LocalTriggerManager], interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         manager = reference()
@@ -390,12 +305,3 @@ async def _sweep_now_and_then(reference: weakref.ref[TriggerManager], interval: 
 
 def _own_destination() -> str:
     return f"ps_diff_{uuid.uuid4().hex}"
-
-
-def check_transaction(transaction: Transaction, owner: object) -> None:
-    if not isinstance(transaction, Transaction):
-        raise TypeError(f"transaction must be a Transaction, not {transaction!r}")
-    if transaction.owner is not owner:
-        raise ValueError("the transaction is another database's; give one of this database")
-    if not transaction.writable:
-        raise ValueError("the transaction only reads; give one of write_transaction()")

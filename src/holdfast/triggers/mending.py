@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
+from ..api.operations import DiffOperation
 from ..errors import HoldfastError, InvalidWhenError, UnknownSourceError
 from ..sqlite.sqltext import quote_name
-from .operations import DiffOperation
 from .registry import SOUND_AT, Record, drop_triggers, read_all, write_record
 from .setup import compiled, mount, trigger_texts
 from .source import Source, resolve

@@ -28,12 +28,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import errors
+from ..api.operations import DiffOperation
+from ..api.records import TrackedTrigger
 from ..session.transactions import RunsSql
 from ..sqlite.sqltext import quote_text
-from .operations import DiffOperation
 from .sql import drop_table_sql, drop_trigger_sql
 
 logger = logging.getLogger("holdfast")
@@ -53,20 +54,6 @@ READ_TEMPORARY = "SELECT value FROM temp.ps_triggers ORDER BY key"
 _MAKE_TEMPORARY = (
     "CREATE TABLE IF NOT EXISTS temp.ps_triggers(key TEXT PRIMARY KEY NOT NULL, value TEXT)"
 )
-
-
-class TrackedTrigger(NamedTuple):
-    """A persisted trigger of any tab."""
-
-    id: str
-    """Its hold's id."""
-    source: str
-    destination: str
-    operations: tuple[DiffOperation, ...]
-    held: bool
-    """Whether its owner lives."""
-    created_at: datetime
-    """In UTC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..api.operations import DiffOperation, invalid_when, without_quoted
+from ..api.options import Options
 from ..errors import DestinationInUseError
-from .operations import DiffOperation, invalid_when, without_quoted
-from .options import Options
 from .registry import Record, write_record
 from .source import Source, resolve
 from .sql import destination_sql, placed, trigger_sql
 
 if TYPE_CHECKING:
-    from ..session.transactions import Transaction
+    from ..session.transactions import LocalTransaction
     from ..sqlite.connection import Connection
 
 
-async def find_source(tx: Transaction, options: Options, internal: Iterable[str]) -> Source:
+async def find_source(tx: LocalTransaction, options: Options, internal: Iterable[str]) -> Source:
     """The source, after `before_create`, which may be what makes it."""
     if options.before_create is not None:
         result = options.before_create(tx)

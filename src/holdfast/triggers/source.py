@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..api.operations import DiffOperation
 from ..errors import UnknownSourceError
 from ..schema import Table, stored_tables
 from ..sqlite.sqltext import (
@@ -22,7 +23,6 @@ from ..sqlite.sqltext import (
     json_value,
     quote_name,
 )
-from .operations import DiffOperation
 
 if TYPE_CHECKING:
     from ..session.transactions import RunsSql

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..api.operations import DiffOperation
 from ..sqlite.sqltext import quote_name, quote_text
-from .operations import DiffOperation
 from .source import Source
 
 _CREATE = "CREATE TRIGGER "

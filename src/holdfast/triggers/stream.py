@@ -8,18 +8,19 @@ import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from ..api.nesting import write_transactions
+from ..api.records import DiffRecord
 from ..errors import BacklogExceededError, DatabaseClosedError
-from ..session.transactions import write_transactions
 from .inbox import Inbox
-from .records import COLUMNS, DiffRecord, fold_diff, read_diff
-from .trigger import DiffTrigger
+from .records import COLUMNS, fold_diff, read_diff
+from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..session.session import Session
 
 
 async def stream(
-    session: Session, trigger: DiffTrigger, throttle: float, net: bool
+    session: Session, trigger: LocalTrigger, throttle: float, net: bool
 ) -> AsyncGenerator[list[DiffRecord]]:
     """What `trigger` records, as it comes; disposes of it at the end.
 

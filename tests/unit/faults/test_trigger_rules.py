@@ -59,7 +59,7 @@ def unheld() -> Patch:
 
 
 def holds_before_records() -> Patch:
-    async def sweep(self: manager.TriggerManager) -> list[Any]:
+    async def sweep(self: manager.LocalTriggerManager) -> list[Any]:
         held = await self._holds.held()
         reclaimed = []
         async with self._session.write_transaction() as tx:
@@ -69,7 +69,7 @@ def holds_before_records() -> Patch:
                     reclaimed.append(record.tracked(False))
         return reclaimed
 
-    return mock.patch.object(manager.TriggerManager, "sweep", sweep)
+    return mock.patch.object(manager.LocalTriggerManager, "sweep", sweep)
 
 
 def record_left() -> Patch:
@@ -248,8 +248,8 @@ def two_at_a_time() -> Patch:
             found = await self._inbox.look()
             if found.last is not None:
                 async with self._session.own_transaction() as tx:
-                    await self._call_handler(
-                        tracker.DiffContext(
+                    await self._consumer.handle(
+                        tracker.LocalContext(
                             tx,
                             self.destination,
                             self._inbox.table,
@@ -262,7 +262,7 @@ def two_at_a_time() -> Patch:
 
         return changed
 
-    return replaced(tracker.DiffTracker, "_deliver", change)
+    return replaced(tracker.LocalTracker, "_deliver", change)
 
 
 RULES = [

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import holdfast
-from holdfast import Column, Database, DiffContext, DiffRecord, Schema, Table
+from holdfast import Column, Database, DiffRecord, Schema, Table
 from holdfast.sqlite.sqltext import quote_name
+from holdfast.triggers.context import LocalContext
 from holdfast.triggers.records import COLUMNS, fold_diff, read_diff
 
 NAMES = ["a", "order", "my-col", 'quo"te', "id", "новый", "rowid", "value"]
@@ -151,7 +152,7 @@ async def test_a_replayed_diff_gives_the_table(
             primary_key = trigger.record.key
             names = trigger.record.recorded
             async with db.write_transaction() as tx:
-                context = DiffContext(tx, "d", "d", names, len(rows), False)
+                context = LocalContext(tx, "d", "d", names, len(rows), False)
                 listed = ", ".join(quote_name(name) for name in names)
                 extracted = await context.with_extracted_diff(
                     f"SELECT {listed} FROM DIFF ORDER BY __operation_id"

@@ -158,8 +158,8 @@ mortal(FileTriggerHoldManager, "_obtain", "before the hold")
 mortal(FileTriggerHoldManager, "_obtain", "after the hold", after=True)
 mortal(Connection, "run", "a statement")
 mortal(Connection, "run", "after a statement", after=True)
-mortal(manager.TriggerManager, "before_commit", "a commit")
-mortal(trigger.DiffTrigger, "finish", "after the drop")
+mortal(manager.LocalTriggerManager, "before_commit", "a commit")
+mortal(trigger.LocalTrigger, "finish", "after the drop")
 mortal(FileTriggerHoldManager, "_release", "after the release", after=True)
 
 async def main():

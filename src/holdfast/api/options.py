@@ -20,7 +20,8 @@ class Options:
     when: dict[DiffOperation, str | None]
     """None for an operation: always."""
     columns: tuple[str, ...] | None
-    persist: bool
+    persist: bool | None
+    """None: as the database does."""
     before_create: Callable[..., Any] | None
     only_changed: bool
     max_backlog: int | None = None
@@ -31,7 +32,6 @@ def check_options(
     when: When | None,
     columns: Sequence[str] | None,
     persist: bool | None,
-    persist_default: bool,
     before_create: Callable[..., Any] | None,
     only_changed: bool,
     max_backlog: int | None = None,
@@ -60,7 +60,7 @@ def check_options(
         source=source,
         when=check_when(when),
         columns=columns,
-        persist=persist_default if persist is None else persist,
+        persist=persist,
         before_create=before_create,
         only_changed=only_changed,
         max_backlog=max_backlog,
