@@ -50,7 +50,7 @@ class BacklogExceededError(HoldfastError):
 
 
 class HoldAlreadyTakenError(HoldfastError):
-    """Somebody has this hold already."""
+    """A living tab or process has this hold already."""
 
 
 class NotADatabaseError(HoldfastError):

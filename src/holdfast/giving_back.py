@@ -9,7 +9,7 @@ from typing import Any
 
 Step = Callable[[], Awaitable[object] | object]
 
-# What nobody waits for, until it is done: asyncio itself forgets a task that nobody refers to.
+# Tasks that go on without a caller: asyncio keeps no reference of its own, so these would be lost.
 _kept: set[asyncio.Task[Any]] = set()
 
 
@@ -36,7 +36,7 @@ async def give_back(*steps: Step) -> None:
 
 
 def keep(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """A task that goes on to its end, whoever forgets it."""
+    """A task that runs to its end even if its caller drops it."""
     task = asyncio.get_running_loop().create_task(coroutine)
     _kept.add(task)
     task.add_done_callback(_kept.discard)

@@ -55,7 +55,7 @@ class DatabaseFiles:
     async def find(cls, folder: Looking, name: str, share: bool = True) -> DatabaseFiles:
         """The files `name`, `name-wal` and `name-journal` in a folder, made where missing.
 
-        Handles that can be shared are open then, unless somebody has one for itself.
+        Shared handles are open then, unless another worker has one exclusively.
         share: False asks for exclusive handles even where they could be shared.
         StorageUnavailableError: OPFS is missing or refused.
         """
@@ -127,7 +127,7 @@ class DatabaseFiles:
             host().closeFiles(self._numbers)
 
     async def closed(self) -> None:
-        """After `close`: they are, and nobody uses these files any more."""
+        """After `close`: the handles are closed, and these files are unused."""
         if self._closing is not None:
             await self._closing
         if not self._forgotten:

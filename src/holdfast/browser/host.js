@@ -143,7 +143,7 @@ globalThis.holdfastHost ??= (() => {
       await openFiles(files, true);
     } catch (error) {
       if (error.name !== "NoModificationAllowedError") throw error;
-      // Somebody has them for himself, or had until a moment ago.
+      // Another worker has them exclusively, or had until a moment ago.
       sharing ??= await canShareHandles(await looking());
       return [files, sharing, false];
     }
@@ -368,7 +368,7 @@ globalThis.holdfastHost ??= (() => {
     };
     return done(request).then(
       (database) => {
-        // Whoever deletes it has found by its lock that nobody uses it.
+        // The deleter found by its lock that the file is unused.
         database.onversionchange = () => database.close();
         database.onclose = () => closedBlocks.add(database);
         return database;

@@ -25,7 +25,7 @@ _AT_ONCE = 1024
 
 
 class BlockStore:
-    """The blocks of one database. Whoever opens it has claimed it, see storage/indexeddb/hub.py."""
+    """The blocks of one database. Claim it before opening, see storage/indexeddb/hub.py."""
 
     def __init__(self, name: str, database: Any) -> None:
         self.name = name
@@ -92,7 +92,7 @@ class BlockStore:
                 writing = host().writeBlocks(
                     self._database, size, keep, proxy, "strict" if strict else "relaxed"
                 )
-                # Cancelled or not, the transaction goes on, and nobody else may begin one before
+                # Cancelled or not, the transaction goes on, and no other may begin before
                 # it has ended.
                 await to_its_end(writing, lambda _: None)
         finally:

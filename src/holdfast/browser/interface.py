@@ -10,7 +10,7 @@ refusals.py says which error of this package that is:
 
     SecurityError, NotAllowedError   the user or the browser blocks the site's data
     InvalidStateError, NotFoundError the site's data was cleared, or the page is being left
-    NoModificationAllowedError       somebody else has the file open for himself
+    NoModificationAllowedError       another handle has the file open exclusively
     TypeMismatchError                a file where a folder was asked for, or the reverse
     QuotaExceededError               no space
     VersionError                     IndexedDB: made by a newer version
@@ -88,7 +88,7 @@ class FilesHost(Protocol):
         ...
 
     def openFiles(self, files: list[int], shared: bool) -> Awaitable[None]:
-        """All of them or none. NoModificationAllowedError: somebody else has one."""
+        """All of them or none. NoModificationAllowedError: another handle has one open."""
         ...
 
     @certain
@@ -101,7 +101,7 @@ class FilesHost(Protocol):
 
     @certain
     def forgetFiles(self, files: list[int]) -> None:
-        """They are closed and nobody uses them any more: their numbers become other files'."""
+        """They are closed and unused: their numbers are given to other files."""
         ...
 
     def peek(self, file: int, n: int) -> JsBytes:
@@ -129,7 +129,7 @@ class FilesHost(Protocol):
         ...
 
     def removeFiles(self, path: list[str], names: list[str]) -> Awaitable[bool]:
-        """False: one was left, for somebody has it open."""
+        """False: one is still open, and was left."""
         ...
 
     def list(self, path: list[str], n: int) -> Awaitable[Any]:

@@ -121,7 +121,7 @@ class PageWorker:
                 self._watching = asyncio.ensure_future(self._watch())
 
     def _failed(self, event: Any) -> None:
-        # Once it lives, an error that nobody caught ends nothing but what it was raised in.
+        # Once the worker runs, an uncaught error ends only the call that raised it.
         if not self.alive.done():
             # A script that could not be loaded says no more than that there was an error.
             self._fail(getattr(event, "message", None) or "its script could not be loaded")

@@ -85,7 +85,7 @@ class Answer(asyncio.Future[T], Generic[T]):
 
 
 async def to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
-    """What JavaScript answers. Whoever is cancelled waits for it all the same, and undoes it.
+    """What JavaScript answers. A cancelled caller still waits for the answer, and undoes it.
 
     JavaScript goes on, and the handles that it opens would keep others out of the files.
     """

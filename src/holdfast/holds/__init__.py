@@ -28,7 +28,7 @@ class TriggerHoldManager(Protocol):
     """Grants holds, and tells which are held by anybody who shares the database."""
 
     async def obtain_hold(self, hold_id: str) -> Callable[[], Awaitable[None]]:
-        """Take a hold; gives its idempotent release. HoldAlreadyTakenError: somebody has it."""
+        """Take a hold; gives its idempotent release. HoldAlreadyTakenError: it is taken."""
         ...
 
     async def is_held(self, hold_id: str) -> bool:

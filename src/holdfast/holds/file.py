@@ -3,8 +3,8 @@
 The kernel releases the lock of a process that dies, and of none that is only stopped. The files
 are in a folder beside the database:
 
-    <database>-holds/<id>.hold   locked by whoever has the hold
-    <database>-holds/guard       locked by whoever creates, tries or removes one
+    <database>-holds/<id>.hold   locked by the process that has the hold
+    <database>-holds/guard       locked to create, try or remove one
 
 Under the guard nobody else tries a file that is just being created, and nobody's try is taken for
 a hold; so a hold file that can be locked has no owner, and may be removed. The guard is kept for
@@ -108,7 +108,7 @@ class FileTriggerHoldManager:
         import filelock
 
         while True:
-            # Not exist_ok: it looks again, and finds what somebody has just removed.
+            # Not exist_ok, which looks for the folder and raises if it was removed just then.
             with suppress(FileExistsError):
                 self.folder.mkdir()
             guard = _lock_file(self.folder / "guard")
@@ -129,11 +129,11 @@ class FileTriggerHoldManager:
         try:
             yield
         finally:
-            # Removed while locked: whoever waits for it finds that it is gone and starts anew.
+            # Removed while locked: a waiting process finds that it is gone and starts anew.
             # Windows removes no open file, so there it stays.
             if sys.platform != "win32" and not any(self.folder.glob("*" + _SUFFIX)):
                 Path(guard.lock_file).unlink()
-                with suppress(OSError):  # somebody made the guard's file again already
+                with suppress(OSError):  # another process made the guard's file again already
                     self.folder.rmdir()
             guard.release()
 

@@ -16,7 +16,7 @@ class MemoryTriggerHoldManager:
     """Holds in the memory of this process; all instances share one store."""
 
     async def obtain_hold(self, hold_id: str) -> Callable[[], Awaitable[None]]:
-        """Take a hold; gives its idempotent release. HoldAlreadyTakenError: somebody has it."""
+        """Take a hold; gives its idempotent release. HoldAlreadyTakenError: it is taken."""
         with _lock:
             if hold_id in _held:
                 raise already_taken(hold_id)
@@ -24,7 +24,7 @@ class MemoryTriggerHoldManager:
         released = False
 
         async def release() -> None:
-            # By then the id may be somebody else's.
+            # By then another owner may have the id.
             nonlocal released
             if not released:
                 released = True

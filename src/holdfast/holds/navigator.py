@@ -23,7 +23,7 @@ class NavigatorTriggerHoldManager:
         try:
             granted = await lock.granted
         except BaseException:
-            # Cancelled while it was on its way: it must not stay behind with nobody to release it.
+            # Cancelled while the lock was on its way: release it, or it would stay for ever.
             lock.release()
             raise
         if not granted:

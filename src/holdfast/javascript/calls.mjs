@@ -147,7 +147,7 @@ export class Calls {
   blocks = new Set();
   #closed = false;
 
-  /** timeout: seconds after which waiting for somebody of this page becomes an error. */
+  /** timeout: seconds after which waiting for another call of this page becomes an error. */
   constructor(peer, number, name, timeout) {
     this.peer = peer;
     this.name = name;

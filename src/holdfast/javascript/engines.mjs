@@ -138,7 +138,7 @@ class OwnWorker {
     }
     this.ready = peer.greet();
     this.ready.then(() => remember(start), () => {});
-    // Whoever asks hears of it; perhaps nobody does any more.
+    // The caller, if there still is one, gets the error from the promise itself.
     for (const each of [this.#opfs, this.ready]) each.catch(() => {});
   }
 
@@ -170,7 +170,7 @@ class OwnWorker {
       .request(this.#lock, { mode: "shared", signal: this.#withdraw.signal }, () =>
         this.#peer.close(died("the worker that has this page's databases")),
       )
-      // Withdrawn: it is closed. Else nobody would hear that the worker is gone.
+      // Withdrawn: it is closed. Otherwise the worker's end would go unnoticed.
       .catch((error) => this.#peer.close(refused("navigator.locks", error)));
   }
 

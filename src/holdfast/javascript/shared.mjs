@@ -19,7 +19,7 @@ export class SharedTab {
   constructor(start) {
     this.#start = start;
     this.ready = this.#begin();
-    // Whoever asks hears of it; perhaps nobody does any more.
+    // The caller, if there still is one, gets the error from the promise itself.
     this.ready.catch(() => {});
   }
 
@@ -160,7 +160,7 @@ class Lock {
         if (!signal.aborted) reject(refused("navigator.locks", error));
       });
     });
-    this.granted.catch(() => {}); // who waits for it hears of it; perhaps nobody does any more
+    this.granted.catch(() => {}); // a caller that waits gets the error from the promise itself
   }
 
   /** Give it back, or withdraw the request. */

@@ -32,7 +32,7 @@ export class Stream {
   #last = Promise.resolve(); // that was asked for: one comes after the other
   #waiting = false;
   #stop = Promise.withResolvers();
-  #failure = null; // for who asks next
+  #failure = null; // for the next caller
   #ending = null;
   #finished = false;
 

@@ -77,7 +77,7 @@ export class Transaction extends Statements {
 /** Run it; what awaits it is inside of that block. */
 export const inside = (block, work) => (block ? block.continue(work()) : work());
 
-/** No more of it; `why` is thrown by whoever tries. */
+/** End it: every later call throws `why`. */
 export function end(transaction, why) {
   lives.get(transaction).ended = {
     why:

@@ -90,7 +90,7 @@ class Setup {
     const given = options.transaction && liveNumber(options.transaction);
     const undo = ([number]) => calls.peer.call(number, "dispose", given);
     try {
-      // In a transaction that the caller has, it waits for nobody.
+      // Inside the caller's own transaction it does not wait.
       const made = await (options.transaction
         ? ask(calls.peer, calls.number, method, args, { signal, undo })
         : calls.ask(method, args, { signal, undo }));
@@ -123,7 +123,7 @@ class Setup {
     this.forget();
   }
 
-  /** Run `work` with a transaction of the other end's. Nobody here waits for the end of that. */
+  /** Run `work` with a transaction of the other end's. This end does not wait for its end. */
   async lend(number, work, tracker = null) {
     const block = new Block(this.calls, tracker);
     const transaction = new Transaction(this.calls.peer, number, block);

@@ -105,7 +105,7 @@ function runSharedWorker() {
     } catch (error) {
       tab.postMessage({ failed: plainError(error) });
     }
-    // Whoever comes next begins anew.
+    // The next page begins anew.
     self.close();
     return null;
   }

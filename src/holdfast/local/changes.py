@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 
-# Changes that wait for who asked for them, before more are gathered.
+# How many changes may wait for their consumer before further ones are gathered.
 MANY = 1000
 
 
@@ -68,7 +68,7 @@ async def table_changes(
 
 
 def _append(found: deque[Announcement], new: Announcement) -> None:
-    """Of who has not asked for so long that many wait, the last ones are gathered."""
+    """Append it; once MANY wait for a slow consumer, gather it into the last one."""
     if found and found[-1].failure is not None:
         return
     if len(found) >= MANY and new.failure is None:
@@ -109,7 +109,7 @@ async def watch_query(
             owed = owed or not distinct
             ready.set()
         elif announcement.ddl:
-            # Most of it concerns nobody: a trigger of holdfast's, a temporary table.
+            # Most schema changes matter to no query: a trigger of holdfast's, a temporary table.
             ready.set()
 
     with _listening(session, note):

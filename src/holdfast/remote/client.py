@@ -128,7 +128,7 @@ class Client:
     def _plain_hold_manager(self, given: TriggerHoldManager | None) -> Plain:
         if given is None:
             return None
-        # They hold for whoever lives there: that is where the database, and its connection, is.
+        # The hold must live and die with the connection, which is at the server.
         if type(given) is MemoryTriggerHoldManager:
             return ["memory"]
         if type(given) is NavigatorTriggerHoldManager:

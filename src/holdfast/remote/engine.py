@@ -2,7 +2,7 @@
 
     storage       where a page's databases are
     -----------------------------------------------------------------------------------------
-    "opfs"        a dedicated worker of the page: nobody else may use files synchronously. It is
+    "opfs"        a dedicated worker of the page: only there may files be used synchronously. It is
                   started when the first database is asked for, and lives as long as the page
     "indexeddb"   a shared worker, of which there is one for all pages
     "auto"        the first of these that the browser has, whatever it refuses at the moment

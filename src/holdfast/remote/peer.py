@@ -4,7 +4,7 @@
     --------------------------------------   -----------------------------------------------------
     call <id> <object> <method> <args>       await that method; it is answered, once. A <flag> may
         <flag>                               follow, which is raised when the call is cancelled
-    cancel <id>                              whoever waits for that answer was cancelled; the call
+    cancel <id>                              the caller that waits for it was cancelled; the call
                                              is cancelled if it still can be, and answered
     result <id> <value>, error <id> <error>  the answer
     tell <object> <method> <args>            call that method; there is no answer
@@ -87,7 +87,7 @@ class Answer(Awaitable[Any]):
     # -- for the port ----------------------------------------------------------------------------
 
     def set(self, value: Any, error: BaseException | None = None, *, soon: bool = False) -> None:
-        """Wake the task, at once; `soon`: at the next turn, for who may be inside of another."""
+        """Wake the task, at once; `soon`: at the next turn, when another task may be running."""
         self.answered = True
         self.value = value
         self.error = error

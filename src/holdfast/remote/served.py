@@ -239,7 +239,7 @@ class ServedTracker(ServedTrigger):
         await self._tracker.stop()
 
     async def end(self) -> None:
-        """`stop` from on_error: whoever waited would wait for himself."""
+        """`stop` from on_error: do not wait, for the caller is part of what would be awaited."""
         self._tracker.end()
 
 
@@ -402,7 +402,7 @@ class ServedDatabase:
     # -- life ------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Close it, to the end, whoever is cancelled."""
+        """Close it to the end, even if the caller is cancelled."""
         await to_its_end(self._close())
 
     async def _close(self) -> None:
@@ -413,5 +413,5 @@ class ServedDatabase:
             try:
                 await served.roll_back()
             except Exception as error:
-                # Rolled back it is; whoever had it open learns that from its own end.
+                # It is rolled back all the same; the client learns that at its own end.
                 logger.debug("a transaction that was open at the end: %r", error)

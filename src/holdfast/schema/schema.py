@@ -49,7 +49,7 @@ class Schema:
     async def apply(self, tx: LocalTransaction, *, alone: bool = True) -> bool:
         """Bring the database up to this schema; gives whether there was anything to do.
 
-        alone: whether nobody else has the database open, who may use other views.
+        alone: whether no other connection is open, which may use other views.
         ValueError: a name is taken by something that the application made.
         """
         steps = self._steps(tx, alone)
@@ -139,7 +139,7 @@ class Schema:
 
 
 def stored_tables(tx: RunsSql) -> list[Table]:
-    """The tables whose views the database has, whoever declared them."""
+    """The tables whose views the database has, of any version of the application."""
     rows = tx.run_sql(
         "SELECT name, sql FROM main.sqlite_master WHERE type = 'view' AND instr(sql, ?)", (MARK,)
     )

@@ -2,7 +2,7 @@
 
 An announcement is a help, never a promise: its writer can die between the commit and the message.
 Whoever must not miss a change looks into the database, and is told to by an announcement whose
-`tables` is None ("somebody committed something").
+`tables` is None ("some connection committed something").
 """
 
 from __future__ import annotations

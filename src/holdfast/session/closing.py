@@ -83,7 +83,7 @@ class Closing:
                 self._task.add_done_callback(self.log_failure)
 
     def log_failure(self, task: asyncio.Task[None]) -> None:
-        """Of a task that nobody waits for."""
+        """Log the error of a task that no caller awaits."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         if self.begun and isinstance(error, DatabaseClosedError):

@@ -1,4 +1,4 @@
-"""The look-out: finds commits that nobody announced."""
+"""The look-out: finds commits whose announcement is missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def look_out(reference: weakref.ref[Session]) -> None:
 
 
 async def look(session: Session) -> bool | None:
-    """Whether there were commits that nobody announced. None: look again soon."""
+    """Whether there were commits without an announcement. None: look again soon."""
     if not session.announcements.wanted or session.writer_lock.locked():
         return False
     try:

@@ -91,7 +91,7 @@ class Readers:
             connection.statements.forget()
 
     async def close(self) -> None:
-        """Whoever still waits for a lease to read finds its connection closed."""
+        """Close every reader. A call that still waits for its lease finds its connection closed."""
         idle, self._idle = self._idle, []
         await give_back(*(connection.close for connection in (*idle, *self._busy)))
 

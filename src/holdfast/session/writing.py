@@ -221,7 +221,7 @@ class Writing:
             session.storage.commit_now(session.main)
             transaction.committed = True
             return
-        # While it is made durable, nobody may add to it, and close() may not take it back.
+        # While the commit is made durable, nothing may be added to it, and close() may not undo it.
         transaction.end()
         session.open_transactions.discard(transaction)
 
@@ -297,7 +297,7 @@ async def write_at_once(
 
 
 def no_space(name: str) -> QuotaExceededError:
-    """What SQLite's FullError is to whoever writes."""
+    """The error that a writer gets for SQLite's FullError."""
     return QuotaExceededError(
         f"there is no more space for {name!r}; the transaction was rolled back and nothing was "
         "lost. Delete something, or ask for more with holdfast.persist()"

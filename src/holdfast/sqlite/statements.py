@@ -237,7 +237,7 @@ class Statements:
         cursor = self._connection.cursor()
         cursor.exec_trace = stop
         try:
-            # Not from the cache: a statement that is prepared already asks nobody.
+            # Not from the cache: a prepared statement does not call the authorizer again.
             cursor.execute(sql, apsw._null_bindings, can_cache=False)  # type: ignore[attr-defined]
         except apsw.ExecTraceAbort:
             return found[0]

@@ -59,7 +59,7 @@ class Storage(ABC):
     commits_at_once: ClassVar[bool] = True
     # Whether its databases have one connection, and with it one temporary schema.
     shares_temporary: ClassVar[bool] = False
-    # What its locks take to be given, though nobody else has them: no bound is shorter, in seconds.
+    # How long an uncontended lock takes to be granted, in seconds: no bound is shorter.
     shortest_wait: ClassVar[float] = 0.0
     # Who keeps the main connection from a task that waits for it, as an error says it.
     occupants: ClassVar[str] = "other tasks of this tab, or another tab that these wait for,"
@@ -192,7 +192,7 @@ class Storage(ABC):
         return False
 
     async def is_alone(self) -> bool:
-        """Whether nobody else is known to have the database open."""
+        """Whether no other connection is known to have the database open."""
         return True
 
     async def discard(self) -> None:

@@ -78,7 +78,7 @@ class MemoryStorage(Storage):
 
 
 class MemoryStore(Store):
-    """Scratch databases in memory; as a whole, a memory database is nobody's but its opener's."""
+    """Scratch databases in memory. A memory database itself cannot be imported or deleted."""
 
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Scratch]:

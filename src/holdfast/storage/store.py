@@ -1,9 +1,9 @@
-"""A database as a whole: what is done to one that nobody has open, and scratch copies of it.
+"""A database as a whole: import and deletion, which need it closed, and scratch copies.
 
 How a database is replaced, in every storage:
 
     scratch     the new one is written to a scratch file, checked there, stripped
-    claim       nobody has the old one open, nobody can open it
+    claim       the old one is open nowhere, and cannot be opened
     prepare     its WAL is checkpointed and gone: from here on it has a rollback journal
     copy        every page, in one transaction of SQLite's
     release
@@ -49,7 +49,7 @@ HEADER = 28
 
 
 class Scratch(ABC):
-    """A file for one database that nobody else knows of; gone with its context."""
+    """A private file for one database; removed at the end of its context."""
 
     # What a connection to another scratch file of this storage calls it; None: it is in memory.
     path: str | None = None
@@ -105,7 +105,7 @@ class Store(ABC):
         """Whether there was one. DatabaseBusyError as `check_free`."""
 
     async def discard(self) -> bool:
-        """Remove the scratch files of those who died; False: one is still open there."""
+        """Remove the scratch files of dead tabs; False: one is still open there."""
         return True
 
     async def work(self, connection: apsw.Connection, function: Callable[[], T]) -> T:

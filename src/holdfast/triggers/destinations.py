@@ -117,7 +117,7 @@ class Destinations:
 
 
 def _exists(tx: LocalTransaction, place: str, destination: str) -> bool:
-    """Whether that is a destination; a commit must not fail for what somebody did to one."""
+    """Whether it still is a destination: a commit must not fail because one was changed."""
     return bool(
         tx.run_sql(
             "SELECT 1 FROM pragma_table_info(?, ?) WHERE name = 'last_operation_id'",

@@ -128,7 +128,7 @@ class LocalTriggerManager(TriggerManager):
         except BaseException as error:
             try:
                 if made is not None and tx is not None and tx.committed:
-                    # Cancelled between the commit and here: nobody else knows that it is there.
+                    # Cancelled between the commit and here: nothing else knows of the trigger.
                     await asyncio.shield(session.start(made.dispose()))
                 else:
                     await asyncio.shield(self._give_up(hold_id))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _SKIPPED = r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*"
 _DDL = re.compile(rf"{_SKIPPED}(alter|create|drop)\b", re.IGNORECASE | re.DOTALL)
 
-# Internal tables that nobody can track.
+# Internal tables, which cannot be tracked.
 INTERNAL = ("ps_kv", "ps_tx")
 
 _MARK = (
@@ -101,7 +101,7 @@ class Mender:
     # -- when ------------------------------------------------------------------------------------
 
     def begun(self) -> None:
-        """A write transaction began: somebody may have changed the schema since the last one."""
+        """A write transaction began: the schema may have changed since the last one."""
         self._engine.bring_up()
         if self._engine.raw.data_version() == self._seen and self.sound_at is not None:
             return

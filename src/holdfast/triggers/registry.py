@@ -1,4 +1,4 @@
-"""The records of triggers: what there is to drop when nobody holds one, and what it was made of.
+"""The records of triggers: what to drop when a trigger is not held, and how to make it anew.
 
 One row per trigger, key "holdfast:trigger:<id>", value a JSON object:
 

@@ -63,7 +63,7 @@ def mount(engine: Connection, record: Record, source: Source, *, temporary: bool
                 engine.run(source.trial(operation, when))
             except apsw.Error as error:
                 raise invalid_when(operation, when, error) from error
-        # Where somebody else's trigger breaks the write already, nothing can be said of ours.
+        # If another trigger breaks the write already, ours cannot be judged.
         if operation not in broken and (why := compiled(engine, source, operation)) is not None:
             raise why if when is None else invalid_when(operation, when, why) from why
     return replace(record, recorded=source.choose(record.columns), key=source.primary_key)

@@ -54,7 +54,7 @@ async def stream(
             raise
     finally:
         inbox.stop()
-        # By a task of its own: whoever is cancelled again leaves it to that.
+        # By a task of its own, which goes on if this one is cancelled again.
         context = contextvars.copy_context()
         inside = any(tx.owner is session and tx.is_open for tx in write_transactions.get())
         context.run(write_transactions.set, ())

@@ -1,4 +1,4 @@
-"""Taking holdfast's own out of a copy of a database that nobody else has open."""
+"""Taking holdfast's own tables and triggers out of a private copy of a database."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class DistantHandler(ABC):
 
     @abstractmethod
     async def ready(self) -> None:
-        """Returns once it could be called; asked for when nobody waits for the tracker."""
+        """Returns once it can be called; awaited while the tracker holds no lock."""
 
     @abstractmethod
     async def __call__(self, context: DiffContext) -> None: ...

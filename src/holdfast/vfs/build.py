@@ -50,7 +50,7 @@ def build_wasm(output: Path, compiler: str | None = None) -> None:
         compiler = "emcc" if os.environ.get("PYODIDE") == "1" else "zig"
     with tempfile.TemporaryDirectory(prefix="holdfast-vfs-") as directory:
         work = Path(directory)
-        # Only these two files: the rest of a system include folder speaks of another machine.
+        # Only these two files: the rest of a system's include folder is for another machine.
         headers = find_headers()
         for name in HEADERS:
             shutil.copy(headers / name, work / name)
@@ -111,7 +111,7 @@ def find_headers() -> Path:
 def _header_folders() -> Iterator[Path]:
     chosen = os.environ.get("SQLITE_INCLUDE_DIR")
     if chosen:
-        # Somebody who names a folder means that one: falling back to another would hide a typo.
+        # A named folder is used or refused: falling back to another would hide a typo.
         yield Path(chosen)
         return
     if shutil.which("pkg-config"):

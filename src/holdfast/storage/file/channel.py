@@ -82,7 +82,7 @@ class FileChannel:
                 settled = changed % 1_000_000_000 and abs(time.time_ns() - changed) > _TICK
                 self._changed = changed if settled else None
         except FileNotFoundError:
-            # Cleaned away, with the socket of this end: nobody can be reached there.
+            # The folder was cleaned away with this end's socket: it leads to no other process.
             self._others, self._changed = [], None
         return self._others
 
@@ -115,7 +115,7 @@ class FileChannel:
         return False
 
     def close(self) -> None:
-        """Nobody can reach this end any more."""
+        """Remove this end: other processes no longer find it."""
         with contextlib.suppress(RuntimeError):  # its loop is closed, and the reader gone with it
             self._loop.remove_reader(self._end)
         self._end.close()

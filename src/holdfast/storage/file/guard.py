@@ -7,11 +7,11 @@ another SQLite of this process is never kept out by them (sqlite.org/howtocorrup
 conflicts with POSIX locks of the same process too. So each file that this process has open is
 opened once more here, with its -shm, and locked while any connection of holdfast uses it:
 
-    database   SHARED range       read    nobody is the last to close it, which would delete the WAL
+    database   SHARED range       read    another SQLite's last close does not delete the WAL
     database   WRITE_AT, ours     write   one process of holdfast writes at a time
     database   NEXT_AT, ours      write   whose turn to write is next: see turns.py
-    database   a name's, ours     read    nobody opens it by another hard link
-    -shm       the DMS byte       read    nobody takes the -shm for one that a crash has left
+    database   a name's, ours     read    no process opens it by another hard link
+    -shm       the DMS byte       read    no SQLite takes the -shm for one that a crash has left
     -shm       marks of readers   read    no checkpoint passes a snapshot that is being read
     -shm       the write lock     write   no SQLite begins to write inside of a transaction
 
@@ -207,7 +207,7 @@ class FileGuard:
             self._shm = os.open(self.path + "-shm", os.O_RDWR | os.O_CLOEXEC)
             self._descriptors.append(self._shm)
             set_lock(self._shm, READ, _SHM_DMS)
-            # Nobody makes it shorter from here on.
+            # While the DMS byte is locked, no SQLite truncates it.
             if os.fstat(self._shm).st_size >= REGION:
                 self._index = mmap.mmap(self._shm, REGION, access=mmap.ACCESS_READ)
                 self._mappings.append(self._index)
@@ -300,7 +300,7 @@ class FileGuard:
         """BEGIN, alone among all who write; gives the commits until then, which `commit` needs.
 
         waits: it is tried again until it succeeds, or until `give_up`.
-        apsw.BusyError: somebody else is writing, or is next.
+        apsw.BusyError: another connection is writing, or another process is next.
         """
         self.check_files(anew=True)
         with _lock:

@@ -249,7 +249,7 @@ class FileStorage(Storage):
         try:
             connection.raw.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
         except (apsw.FullError, apsw.BusyError) as error:
-            # The file cannot grow, or somebody reads from the WAL. The transaction says what
+            # The file cannot grow, or a reader uses the WAL. The transaction says what
             # comes of it.
             logger.debug("no checkpoint of %r: %s", self.name, error)
 
@@ -260,7 +260,7 @@ class FileStorage(Storage):
         count, written = self._began
         if _pages_written(connection.raw) == written:
             return False
-        # Others may have committed since, but nobody between the beginning and this commit.
+        # Others may have committed since, but not between the beginning and this commit.
         self._step = count, (count + 1) % 2**32
         self._history.add(self._step)
         return True
@@ -290,7 +290,7 @@ class FileStorage(Storage):
             try:
                 other._loop.call_soon_threadsafe(other._told, tables, ddl, self._step)
             except RuntimeError:
-                # Its loop is closed: nobody is left there to be told.
+                # Its loop is closed, so it needs no announcements.
                 with _open_lock:
                     _open[self._identity].remove(other)
         if self._channel is not None and self._channel.others():

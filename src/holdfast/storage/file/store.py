@@ -233,7 +233,7 @@ class FileStore(Store):
     async def check_free(self, bound: Bound) -> None:
         def attempt() -> None:
             with self._locked():
-                """Nobody else has it."""
+                """The lock was granted, so no other connection has it open."""
 
         with self.explaining():
             check_database(self.name, self.path)
@@ -313,7 +313,7 @@ class FileStore(Store):
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Under SQLite's lock on a file, whatever is in it. apsw.BusyError: somebody has it."""
+        """Hold SQLite's exclusive lock on the file. apsw.BusyError: another connection has it."""
         flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
         file = apsw.VFSFile("", self.path, [flags, 0])
         try:
@@ -365,7 +365,7 @@ class FileStore(Store):
             while not task.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([task])
-            # That it was interrupted is known; asyncio logs what nobody asks for.
+            # The interruption is expected; an exception that is never retrieved would be logged.
             if not task.cancelled():
                 task.exception()
             raise

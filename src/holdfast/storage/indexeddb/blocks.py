@@ -173,7 +173,7 @@ class Blocks:
 
     def write(self, data: bytes, at: int) -> None:
         n = len(data)
-        # There are no holes: whoever reads the blocks again needs all of them.
+        # There are no holes: reading the blocks back needs every number.
         for number in range(_count(self.size), at // BLOCK):
             self.pending[number] = _ZEROS
         first, within = divmod(at, BLOCK)

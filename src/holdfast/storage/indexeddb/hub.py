@@ -64,13 +64,13 @@ async def join(storage: IndexedDBStorage, bound: Bound) -> Hub:
 async def leave(storage: IndexedDBStorage, hub: Hub) -> None:
     """The storage is closed; the last one closes the hub.
 
-    It waits for nobody: a tab may be frozen in the middle of its transaction, for ever.
+    It does not wait: a tab may be frozen in its transaction for ever.
     """
     hub.storages.remove(storage)
     if hub.storages:
         if not hub.turn.locked():
             hub.drop_temporary()
-        # Else whoever has the turn does it, when giving it back.
+        # Otherwise the tab that has the turn does it, when it releases the turn.
     else:
         from ...browser.locks import arrived
 
@@ -187,7 +187,7 @@ class Hub:
         try:
             blocks.finish(raw)
         except BaseException as error:
-            # What is durable is not what is in memory; nobody may build on that.
+            # Memory and disk differ, so no further transaction may begin.
             self.failure = (
                 f"a commit of {self.name!r} is durable and could not be finished in memory "
                 f"({error}); close the database everywhere and open it again"
@@ -221,7 +221,7 @@ class Hub:
         """Whose temporary tables there are: those of all tabs are in one schema."""
         found = self.main.run(
             "SELECT type, name FROM temp.sqlite_master WHERE type <> 'index' "
-            # The records of everybody's triggers are nobody's.
+            # ps_triggers has the records of every tab, so it is no tab's own.
             "AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> 'ps_triggers'"
         )
         known = self._temporary

@@ -39,7 +39,7 @@ class IndexedDBStorage(Storage):
         check_name(name)
         self.hold_prefix = f"{name}#"
         self.turn = Turn(self)
-        # Whoever opens it in this worker itself is a tab of its own.
+        # A database that this worker itself opens counts as a tab of its own.
         self._tab = current_tab.get() or self
         self._hub: Hub | None = None
         # Whether the last transaction changed the database.

@@ -55,7 +55,7 @@ from ...errors import DatabaseBusyError
 from .requests import LockManager, LockRequest, Requests
 from .wishes import DRAIN, Waker, Wish
 
-# A kept lease that nobody here used for this long, in seconds, is given up.
+# A kept lease is given up after this many seconds without use.
 IDLE = 0.1
 
 # While other tabs are open, a lease is kept for this long at a stretch, in seconds.
@@ -334,7 +334,7 @@ class Leases:
             self._in_turn = self._transactions == 1
             self._give_write()
         elif self._write is not None or self._write_turn.locked():
-            # Held, or being waited for behind somebody who may have the same wish.
+            # Held, or queued behind a tab that may have the same wish.
             self._write_wanted = True
 
     def _read_is_wanted(self, seconds: float) -> None:

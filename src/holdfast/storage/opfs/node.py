@@ -1,4 +1,4 @@
-"""A *node*: what a worker has of one OPFS database, whoever opened it there.
+"""A *node*: what a worker has of one OPFS database, shared by all connections there.
 
 The files, the leases, the channel and the VFS's wal-index; every `OpfsStorage` of the worker on
 that name shares it.
@@ -286,7 +286,7 @@ class Node:
                 self._undo.close,
                 self.presence.closed,
                 self.files.closed,
-                # Whoever replaces or deletes the files finds none open.
+                # An import or deletion then finds no handle open.
                 self._files_lock.release,
                 arrived,
             )
@@ -406,7 +406,7 @@ class Node:
         return next((each.main for each in self.storages if each.main is not None), None)
 
     async def tidy(self, connection: Connection) -> None:
-        """It is about to be closed here: leave a short WAL, if nobody else has it open."""
+        """It is about to be closed here: leave a short WAL, if no other tab has it open."""
         if not self._peers:
             await self.wal.tidy(connection)
 

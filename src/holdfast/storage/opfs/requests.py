@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from ...bounds import Bound
 from ...errors import DatabaseBusyError, DatabaseClosedError
 
-# While tabs write in turn nobody keeps what the next one waits for, so nothing is said of a wish
+# While tabs write in turn no tab keeps what the next one waits for, so nothing is said of a wish
 # before this time, in seconds.
 QUIET = 0.004
 
@@ -74,7 +74,7 @@ class Requests:
         """
         self.check_open()
         request = self._locks.request(f"{self._name}:{what}", exclusive=exclusive)
-        # Nobody keeps what a shared reader waits for, so that one need not be said.
+        # A shared reader waits only for what no tab keeps, so it sends no wish.
         wish = what if exclusive else None
         if wish is not None and not quiet:
             self._post(wish)
@@ -82,7 +82,7 @@ class Requests:
         self._waiting.append(waiting)
         self._insist_within(min(bound.left, QUIET if quiet else REPEAT))
         try:
-            # Granted in the very moment of closing, nobody would ever give it back.
+            # A lock granted at the moment of closing would never be released.
             if await request.granted and not self._closed:
                 return request
         except BaseException:
@@ -148,7 +148,7 @@ class Requests:
             )
 
     def close(self) -> None:
-        """Whoever waits gets DatabaseClosedError."""
+        """Every waiting call gets DatabaseClosedError."""
         self._closed = True
         if self._insist_timer is not None:
             self._insist_timer.cancel()

@@ -170,7 +170,7 @@ class OpfsStore(Store):
             return lock
         if bound.over:
             raise self.busy(bound)
-        # Where others wait too, or somebody just passes, it goes without.
+        # If other tabs wait too, or one is just passing, do without.
         claim = await _if_free(locks, claim_lock(self.name))
         try:
             pause = FIRST_PAUSE
