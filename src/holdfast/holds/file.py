@@ -131,11 +131,13 @@ class FileTriggerHoldManager:
         finally:
             # Removed while locked: a waiting process finds that it is gone and starts anew.
             # Windows removes no open file, so there it stays.
-            if sys.platform != "win32" and not any(self.folder.glob("*" + _SUFFIX)):
-                Path(guard.lock_file).unlink()
-                with suppress(OSError):  # another process made the guard's file again already
-                    self.folder.rmdir()
-            guard.release()
+            try:
+                if sys.platform != "win32" and not any(self.folder.glob("*" + _SUFFIX)):
+                    Path(guard.lock_file).unlink()
+                    with suppress(OSError):  # another process made the guard's file again already
+                        self.folder.rmdir()
+            finally:
+                guard.release()
 
 
 def _file_name(hold_id: str) -> str:

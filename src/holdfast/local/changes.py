@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING
 
 from ..api import TableChange
+from ..api.options import check_throttle
 from ..errors import DatabaseClosedError
 from ..session.announcements import Announcement
 from ..sqlite.rows import Parameters, Row
@@ -93,8 +94,7 @@ async def watch_query(
     session: Session, sql: str, params: Parameters, throttle: float, distinct: bool
 ) -> AsyncIterator[list[Row]]:
     """See `Database.watch`."""
-    if not throttle >= 0:
-        raise ValueError(f"throttle must be 0 or more seconds, not {throttle!r}")
+    throttle = check_throttle(throttle)
     ready = asyncio.Event()
     reads: frozenset[str] = frozenset()
     # Whether rows are owed even if they are those of the last time.
@@ -130,7 +130,8 @@ async def watch_query(
                 raise failure
             pause = last + throttle - time.monotonic()
             if pause > 0:
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(session.closing.ended.wait(), pause)
             if session.closed:
                 return
 

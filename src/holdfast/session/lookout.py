@@ -33,9 +33,11 @@ async def look_out(reference: weakref.ref[Session]) -> None:
 
 async def look(session: Session) -> bool | None:
     """Whether there were commits without an announcement. None: look again soon."""
-    if not session.announcements.wanted or session.writer_lock.locked():
+    if not session.announcements.wanted:
         return False
     try:
+        # Behind the transaction that is open here, if one is: an application that writes without
+        # pause would otherwise never be told.
         await session.writer_lock.acquire(session.bound())
         try:
             news = await session.storage.has_news()

@@ -51,7 +51,11 @@ class FileChannel:
         """On the file with this device and inode; None where the platform has nothing for it."""
         if not hasattr(socket, "AF_UNIX"):
             return None
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError as error:
+            logger.debug("other processes are not told of commits: %s", error)
+            return None
         try:
             end.setblocking(False)
             name = uuid.uuid4().hex[:12]
@@ -81,8 +85,11 @@ class FileChannel:
                 # changes within a tick of another change is not told by it.
                 settled = changed % 1_000_000_000 and abs(time.time_ns() - changed) > _TICK
                 self._changed = changed if settled else None
-        except FileNotFoundError:
-            # The folder was cleaned away with this end's socket: it leads to no other process.
+        except OSError as error:
+            # The folder was cleaned away with this end's socket: it leads to no other process. Or
+            # it cannot be read now, as without a free descriptor. A commit must not fail for that.
+            if not isinstance(error, FileNotFoundError):
+                logger.debug("other processes are not told of a commit: %s", error)
             self._others, self._changed = [], None
         return self._others
 
@@ -98,7 +105,8 @@ class FileChannel:
                 self._end.sendto(data, str(path))
             except ConnectionRefusedError:
                 # Its process is dead. A name is never used twice, so none that lives is removed.
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the next one tries again
+                    path.unlink(missing_ok=True)
                 self._changed = None
             except OSError as error:
                 logger.debug("%s was not told of a commit: %s", path, error)

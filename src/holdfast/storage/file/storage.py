@@ -25,6 +25,7 @@ import apsw
 
 from ...bounds import Bound
 from ...errors import NotADatabaseError, StorageUnavailableError
+from ...giving_back import give_back
 from ...sqlite.connection import Connection
 from ...sqlite.settings import RawConnection
 from ..base import Storage, StorageStatus, retry_while_busy
@@ -124,15 +125,19 @@ class FileStorage(Storage):
                 f"{self.name!r} cannot be opened ({error}); "
                 "does its folder exist, and may you write there?"
             ) from error
-        stat = os.stat(self.path)
-        self._identity = (stat.st_dev, stat.st_ino)
-        self._watched = connection.raw
-        # The first read of a connection makes its wal-index.
-        connection.run("SELECT 1 FROM sqlite_master LIMIT 1")
-        self._history = History(count_commits(connection.raw))
-        with _open_lock:
-            _open.setdefault(self._identity, []).append(self)
-        self._channel = FileChannel.open(self._identity, self._heard)
+        try:
+            stat = os.stat(self.path)
+            self._identity = (stat.st_dev, stat.st_ino)
+            self._watched = connection.raw
+            # The first read of a connection makes its wal-index.
+            connection.run("SELECT 1 FROM sqlite_master LIMIT 1")
+            self._history = History(count_commits(connection.raw))
+            with _open_lock:
+                _open.setdefault(self._identity, []).append(self)
+            self._channel = FileChannel.open(self._identity, self._heard)
+        except BaseException:
+            await give_back(lambda: self.disconnect(connection), self.close)
+            raise
         return connection
 
     def _check_links(self) -> None:
