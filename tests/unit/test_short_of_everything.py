@@ -35,7 +35,6 @@ async def test_a_commit_that_cannot_be_announced_is_a_commit(
 ) -> None:
     async with holdfast.open(path) as db, holdfast.open(path):
         await db.execute("CREATE TABLE t(x)")
-        monkeypatch.setattr(file_channel.FileChannel, "_changed", None, raising=False)
         monkeypatch.setattr(file_channel.os, "listdir", no_descriptor)
         monkeypatch.setattr(file_channel.os, "stat", no_descriptor)
         called: list[int] = []
@@ -47,6 +46,19 @@ async def test_a_commit_that_cannot_be_announced_is_a_commit(
         assert called == [1]
         monkeypatch.undo()
         assert await db.fetch_all("SELECT x FROM t") == [(1,)]
+
+
+async def test_a_process_that_cannot_ask_for_others_is_not_taken_to_be_alone(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only one process may do would be done under the others' hands."""
+    async with holdfast.open(path) as db:
+        storage = db._session.storage  # type: ignore[attr-defined]
+        assert await storage.is_alone()
+        with monkeypatch.context() as patch:
+            patch.setattr(file_channel.os, "stat", no_descriptor)
+            with pytest.raises(OSError, match="Too many open files"):
+                await storage.is_alone()
 
 
 @pytest.mark.parametrize("what", ["socket", "count_commits"])

@@ -18,10 +18,10 @@ if sys.platform != "linux":
     pytest.skip("these locks are Linux's", allow_module_level=True)
 
 from holdfast.storage.file import turns
+from holdfast.storage.file.guard import WRITE_AT
 from holdfast.storage.file.ofd import NONE, REFUSED, WRITE, holder, set_lock
 from holdfast.storage.file.turns import IMPATIENCE, NEXT_AT, TURN, Turns
 
-WRITE_AT = (0x4000_1000, 1)
 PAUSE = 0.003
 COMMIT = 0.0002
 

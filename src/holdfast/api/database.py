@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
@@ -28,7 +27,7 @@ class TableChange(NamedTuple):
     remote: bool
 
 
-class Database(ABC):
+class Database(AbstractAsyncContextManager["Database"]):
     """One connection to a database; made by `holdfast.open()`."""
 
     triggers: TriggerManager
@@ -176,13 +175,5 @@ class Database(ABC):
         NestedTransactionError: inside a write transaction of this database, or a handler.
         """
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()

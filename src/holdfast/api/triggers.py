@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from .handlers import BeforeCreate, Handler, OnError
 from .operations import DiffOperation, When
 from .options import Options, check_callable, check_destination, check_options, check_throttle
 from .records import DiffRecord, TrackedTrigger
 from .transactions import Transaction
-
-
-class _Block(ABC):
-    """`async with`: what it does at the end."""
-
-    @abstractmethod
-    async def _leave(self) -> None: ...
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._leave()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +25,7 @@ class TriggerFacts:
     persisted: bool
 
 
-class DiffTrigger(_Block):
+class DiffTrigger(AbstractAsyncContextManager["DiffTrigger"]):
     """Records the changes of `source` in the table `destination` until it is disposed of."""
 
     def __init__(self, facts: TriggerFacts) -> None:
@@ -89,7 +69,7 @@ class DiffTrigger(_Block):
         NestedTransactionError: inside a write transaction that was not given.
         """
 
-    async def _leave(self) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.dispose()
 
     def __repr__(self) -> str:
@@ -97,7 +77,7 @@ class DiffTrigger(_Block):
         return f"<holdfast.DiffTrigger {self.source!r} to {self.destination!r}, {state}>"
 
 
-class DiffTracker(_Block):
+class DiffTracker(AbstractAsyncContextManager["DiffTracker"]):
     """Follows one source; made by `track_table_diff`. Ends by `stop()` or `async with`."""
 
     @property
@@ -129,7 +109,7 @@ class DiffTracker(_Block):
         NestedTransactionError: called from the tracker's own handler, which it would wait for.
         """
 
-    async def _leave(self) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.stop()
 
     def __repr__(self) -> str:

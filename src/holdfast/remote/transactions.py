@@ -32,7 +32,7 @@ class RemoteTransaction(Transaction):
     ) -> None:
         super().__init__(database, writable=writable)
         self.number = number
-        self.peer = database.peer
+        self._peer = database.peer
         self._id = identity
 
     @property
@@ -83,7 +83,7 @@ class RemoteTransaction(Transaction):
 
     def _call(self, method: str, *args: Any) -> Coroutine[Any, Any, Any]:
         self.check_ended()
-        return self.peer.call(self.number, method, *args)
+        return self._peer.call(self.number, method, *args)
 
 
 class Block(AbstractAsyncContextManager[Transaction]):

@@ -29,13 +29,17 @@ class LocalTrigger(DiffTrigger):
     ) -> None:
         super().__init__(facts(record, temporary=temporary))
         self.record = record
-        self.temporary = temporary
         self._session = session
         self._on_gone = on_gone
         self._gone = False
         # Set by what shows it elsewhere: called when it is dropped, or was never made.
         self.when_gone: Callable[[], None] = lambda: None
         self._disposing = asyncio.Lock()
+
+    @property
+    def temporary(self) -> bool:
+        """Whether it is in the temporary schema, and not in the database."""
+        return not self.persisted
 
     @property
     def gone(self) -> bool:

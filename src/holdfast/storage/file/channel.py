@@ -51,12 +51,9 @@ class FileChannel:
         """On the file with this device and inode; None where the platform has nothing for it."""
         if not hasattr(socket, "AF_UNIX"):
             return None
+        end: socket.socket | None = None
         try:
             end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        except OSError as error:
-            logger.debug("other processes are not told of commits: %s", error)
-            return None
-        try:
             end.setblocking(False)
             name = uuid.uuid4().hex[:12]
             for last in (False, False, True):
@@ -71,12 +68,16 @@ class FileChannel:
             return cls(folder, end, name, on_message)
         except (OSError, NotImplementedError) as error:
             # NotImplementedError: an event loop that cannot wait for sockets.
-            end.close()
+            if end is not None:
+                end.close()
             logger.debug("other processes are not told of commits: %s", error)
             return None
 
     def others(self) -> list[str]:
-        """The names of the other ends that there are now, those of dead processes too."""
+        """The names of the other ends that there are now, those of dead processes too.
+
+        OSError: it cannot be known, as without a free descriptor.
+        """
         try:
             changed = os.stat(self._path).st_mtime_ns
             if changed != self._changed:
@@ -85,21 +86,17 @@ class FileChannel:
                 # changes within a tick of another change is not told by it.
                 settled = changed % 1_000_000_000 and abs(time.time_ns() - changed) > _TICK
                 self._changed = changed if settled else None
-        except OSError as error:
-            # The folder was cleaned away with this end's socket: it leads to no other process. Or
-            # it cannot be read now, as without a free descriptor. A commit must not fail for that.
-            if not isinstance(error, FileNotFoundError):
-                logger.debug("other processes are not told of a commit: %s", error)
+        except FileNotFoundError:
+            # It was cleaned away with this end's socket: it leads to no other process.
             self._others, self._changed = [], None
         return self._others
 
     def post(self, text: str) -> None:
-        """Send it to every other end that there is now."""
+        """Send it to every other end that there is now. OSError: as `others`."""
         data = text.encode()
         if len(data) > _LONGEST:
             return
-        others = self.others()
-        for name in others:
+        for name in self.others():
             path = self._folder / name
             try:
                 self._end.sendto(data, str(path))

@@ -288,19 +288,24 @@ class FileStorage(Storage):
     # -- the others ------------------------------------------------------------------------------
 
     def announce(self, tables: frozenset[str], ddl: bool) -> None:
+        step, self._step = self._step, None
         with _open_lock:
             others = [other for other in _open.get(self._identity, []) if other is not self]
         for other in others:
             # Another database of this process may live on another thread's loop.
             try:
-                other._loop.call_soon_threadsafe(other._told, tables, ddl, self._step)
+                other._loop.call_soon_threadsafe(other._told, tables, ddl, step)
             except RuntimeError:
                 # Its loop is closed, so it needs no announcements.
                 with _open_lock:
                     _open[self._identity].remove(other)
-        if self._channel is not None and self._channel.others():
-            self._channel.post(json.dumps([_process, sorted(tables), ddl, self._step]))
-        self._step = None
+        if self._channel is not None:
+            try:
+                if self._channel.others():
+                    self._channel.post(json.dumps([_process, sorted(tables), ddl, step]))
+            except OSError as error:
+                # It is committed; the others' own look-out finds it.
+                logger.debug("other processes are not told of a commit: %s", error)
 
     def _heard(self, text: str) -> None:
         process, tables, ddl, step = json.loads(text)
