@@ -26,7 +26,7 @@ class NestedTransactionError(HoldfastError):
 
 
 class QuotaExceededError(HoldfastError):
-    """The browser gives this site no more space; the transaction was rolled back."""
+    """The browser, or the disk, gives no more space; the transaction was rolled back."""
 
 
 class UnknownSourceError(HoldfastError):

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
-import holdfast.holds.file
-from holdfast.errors import HoldAlreadyTakenError
+from holdfast.errors import DatabaseBusyError, HoldAlreadyTakenError
 from holdfast.holds import (
     FileTriggerHoldManager,
     MemoryTriggerHoldManager,
@@ -284,17 +283,39 @@ async def test_the_folder_may_vanish_where_it_was_just_found(
     await release()
 
 
-async def test_a_guard_that_is_kept_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(holdfast.holds.file, "GUARD_TIMEOUT", 0.05)
-    manager = FileTriggerHoldManager(tmp_path / "a.db")
+async def test_a_guard_that_is_kept_is_an_error(tmp_path: Path) -> None:
+    manager = FileTriggerHoldManager(tmp_path / "a.db", timeout=0.05)
     with manager._guarded():
-        with pytest.raises(TimeoutError, match="guard"):
+        with pytest.raises(DatabaseBusyError, match=r"guard .* 0.05 s"):
             await manager.obtain_hold("one")
-        with pytest.raises(TimeoutError, match="guard"):
+        with pytest.raises(DatabaseBusyError, match="guard"):
             await manager.held()
     assert await manager.held() == frozenset()
+
+
+async def test_a_hold_is_released_though_the_guard_is_kept(tmp_path: Path) -> None:
+    manager = FileTriggerHoldManager(tmp_path / "a.db", timeout=0.05)
+    other = FileTriggerHoldManager(tmp_path / "a.db")
+    release = await manager.obtain_hold("one")
+    with other._guarded():
+        await release()
+        assert len(list(manager.folder.glob("*.hold"))) == 1
+    assert await other.held() == frozenset()
+    assert not manager.folder.exists()
+
+
+async def test_a_hold_that_comes_after_a_cancellation_is_released(tmp_path: Path) -> None:
+    manager = FileTriggerHoldManager(tmp_path / "a.db")
+    with manager._guarded():
+        obtaining = asyncio.ensure_future(manager.obtain_hold("one"))
+        await asyncio.sleep(0)
+        obtaining.cancel()
+        await asyncio.wait([obtaining])
+        assert obtaining.cancelled()
+    async with asyncio.timeout(PATIENCE):
+        while manager.folder.exists():  # noqa: ASYNC110 (its threads tell nothing)
+            await asyncio.sleep(0.002)
+    await (await manager.obtain_hold("one"))()
 
 
 async def test_ids_that_differ_in_case_alone_have_files_of_their_own(tmp_path: Path) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -75,7 +80,7 @@ async def test_an_open_that_fails_at_its_last_step_leaves_nothing(
             await db.execute("INSERT INTO t VALUES (1)")
     else:
         monkeypatch.setattr(file_storage, "count_commits", no_descriptor)
-        with pytest.raises(OSError, match="Too many open files"):
+        with pytest.raises(holdfast.StorageUnavailableError, match=r"files open.*ulimit"):
             await holdfast.open(path)
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) == descriptors
@@ -143,3 +148,169 @@ async def test_an_application_that_writes_without_pause_hears_of_others(
         for task in writing:
             task.cancel()
         await asyncio.gather(*writing, return_exceptions=True)
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_more_files() -> Iterator[None]:
+    """This process can open none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_without_descriptors_it_says_so(path: str, request: pytest.FixtureRequest) -> None:
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        request.getfixturevalue("no_more_files")
+        for call in (
+            holdfast.open(path)._open(),
+            holdfast.open(path + "2")._open(),
+            holdfast.import_database(path + "3", b"SQLite format 3\0" + bytes(1008)),
+            db.export(),
+        ):
+            with pytest.raises(holdfast.StorageUnavailableError, match=r"files open.*ulimit"):
+                await call
+        # What is open goes on.
+        await db.execute("INSERT INTO t VALUES (1)")
+
+
+# -- space -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with open(folder / "rest", "wb", buffering=0) as file:
+        size = 4096
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_on_a_full_disk_a_database_is_deleted_and_none_is_lost(
+    disk: Path, opened: bool
+) -> None:
+    path = disk / "a.db"
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        await db.execute("INSERT INTO t VALUES (1)")
+    fill(disk)
+    if opened:
+        for name in ("a.db", "b.db"):
+            with pytest.raises(holdfast.QuotaExceededError, match=r"no more space .*on its disk"):
+                await holdfast.open(disk / name)
+        with pytest.raises(holdfast.QuotaExceededError, match="a whole copy"):
+            await holdfast.import_database(path, path.read_bytes())
+        (disk / "rest").unlink()
+        async with holdfast.open(path) as db:
+            assert await db.fetch_all("SELECT x FROM t") == [(1,)]
+        fill(disk)
+    assert await holdfast.delete_database(path)
+    await holdfast.delete_database(disk / "b.db")
+    assert os.listdir(disk) == ["rest"]
+
+
+async def test_a_write_that_fills_the_disk_is_rolled_back(disk: Path) -> None:
+    """The WAL, and its index, need room as well."""
+    async with holdfast.open(disk / "a.db") as db:
+        await db.execute("CREATE TABLE t(x)")
+        rows = 0
+        for _ in range(400):
+            try:
+                await db.execute("INSERT INTO t VALUES (randomblob(700))")
+            except holdfast.QuotaExceededError:
+                break
+            rows += 1
+        else:
+            raise AssertionError("it never filled up")
+        assert await db.fetch_value("SELECT count(*) FROM t") == rows
+    with closing(sqlite3.connect(disk / "a.db")) as plain:
+        assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert plain.execute("SELECT count(*) FROM t").fetchone() == (rows,)
+
+
+# -- what the dead leave ---------------------------------------------------------------------------
+
+KILLED_BEFORE_ITS_RECORD = """
+import asyncio, os, signal, sys, holdfast
+async def die(tx):
+    os.kill(os.getpid(), signal.SIGKILL)
+async def main():
+    db = await holdfast.open(sys.argv[1])
+    await db.execute("CREATE TABLE t(x)")
+    await db.triggers.create_diff_trigger("t", "d", before_create=die)
+asyncio.run(main())
+"""
+
+
+async def test_a_hold_without_a_record_goes_when_its_owner_is_dead(path: str) -> None:
+    dead = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", KILLED_BEFORE_ITS_RECORD, path], capture_output=True
+    )
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    assert len(list(Path(path + "-holds").glob("*.hold"))) == 1
+    async with holdfast.open(path):
+        assert not os.path.exists(path + "-holds")
+
+
+async def test_a_guard_that_is_kept_keeps_no_database_from_being_opened(path: str) -> None:
+    """As by a process that is stopped just there."""
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        release = await FileTriggerHoldManager(path).obtain_hold("other")
+        with FileTriggerHoldManager(path)._guarded():
+            async with holdfast.open(path, busy_timeout=0.05) as other:
+                assert await other.fetch_all("SELECT * FROM t") == []
+                with pytest.raises(holdfast.DatabaseBusyError, match="look for a process"):
+                    await other.triggers.create_diff_trigger("t", "d")
+        await release()
+
+
+# -- errors of the caller's ------------------------------------------------------------------------
+
+
+async def test_what_the_caller_gives_fails_as_itself(path: str) -> None:
+    """It is no error of the database's file, whatever the system calls it."""
+    async with holdfast.open(path) as db:
+        await db.execute("CREATE TABLE t(x)")
+        data = await db.export()
+
+    async def chunks(error: Exception) -> AsyncIterator[bytes]:
+        yield data[:1000]
+        raise error
+
+    def progress(error: Exception) -> Any:
+        def report(done: int, total: int | None) -> None:
+            raise error
+
+        return report
+
+    for error in (FileNotFoundError("mine"), PermissionError("mine"), OSError("mine")):
+        calls = [
+            holdfast.import_database(path, chunks(error)),
+            holdfast.import_database(path, data, on_progress=progress(error)),
+        ]
+        for call in calls:
+            with pytest.raises(type(error), match="mine"):
+                await call
+        async with holdfast.open(path) as db:
+            with pytest.raises(type(error), match="mine"):
+                await db.export(on_progress=progress(error))
+            assert await db.fetch_all("SELECT * FROM t") == []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 
 from ..sqlite.rows import ExecuteResult, Parameters, Row
+from .options import check_names, check_throttle
 from .transactions import Transaction
 from .triggers import TriggerManager
 
@@ -101,7 +102,6 @@ class Database(AbstractAsyncContextManager["Database"]):
 
     # -- changes -----------------------------------------------------------------------------------
 
-    @abstractmethod
     def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
         """An async iterator of what is committed, by this connection or another.
 
@@ -112,8 +112,8 @@ class Database(AbstractAsyncContextManager["Database"]):
         rarely, changes that wait are gathered: their tables come as one.
         StorageUnavailableError: the database is gone, for the site's data was cleared.
         """
+        return self._changes(check_names(tables, "tables"))
 
-    @abstractmethod
     def watch(
         self, sql: str, params: Parameters = (), throttle: float = 0.03, distinct: bool = True
     ) -> AsyncIterator[list[Row]]:
@@ -124,6 +124,7 @@ class Database(AbstractAsyncContextManager["Database"]):
         distinct: leave out rows that are as they were the last time.
         StorageUnavailableError: the database is gone, for the site's data was cleared.
         """
+        return self._watch(sql, params, check_throttle(throttle), distinct)
 
     # -- the file ----------------------------------------------------------------------------------
 
@@ -174,6 +175,16 @@ class Database(AbstractAsyncContextManager["Database"]):
         waits for itself, as on_error or what runs after a commit, it does not wait.
         NestedTransactionError: inside a write transaction of this database, or a handler.
         """
+
+    # -- what a kind of database fills in --------------------------------------------------------
+
+    @abstractmethod
+    def _changes(self, tables: tuple[str, ...] | None) -> AsyncIterator[TableChange]: ...
+
+    @abstractmethod
+    def _watch(
+        self, sql: str, params: Parameters, throttle: float, distinct: bool
+    ) -> AsyncIterator[list[Row]]: ...
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()

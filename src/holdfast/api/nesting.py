@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
 logger = logging.getLogger("holdfast")
@@ -47,6 +47,13 @@ closing_waits: ContextVar[tuple[object, ...]] = ContextVar("holdfast_closing_wai
 def is_inside(transactions: ContextVar[tuple[Entered, ...]], owner: object) -> bool:
     """Whether this task is inside an open transaction of `owner`."""
     return any(tx.owner is owner and tx.is_open for tx in transactions.get())
+
+
+def outside() -> Context:
+    """A copy of this task's context that is inside of no write transaction."""
+    context = copy_context()
+    context.run(write_transactions.set, ())
+    return context
 
 
 async def run_callbacks(callbacks: Iterable[Callback], owner: object) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from ..errors import InvalidWhenError
+from ..sqlite.sqltext import lone_surrogate
 
 
 class DiffOperation(StrEnum):
@@ -81,6 +82,8 @@ def _check_expression(operation: DiffOperation, text: str) -> str | None:
         return None
     if not plain.strip() and not text.strip():
         raise invalid_when(operation, text, 'it is empty; for every change write "TRUE"')
+    if lone_surrogate(text) >= 0:
+        raise invalid_when(operation, text, "it has a lone surrogate, which is no character")
     # It is put between brackets in a longer text, which it must not be able to leave.
     depth = 0
     for character in plain:

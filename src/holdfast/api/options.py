@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..sqlite.sqltext import check_name, fold
+from ..sqlite.sqltext import check_name, check_text, fold
 from .operations import DiffOperation, When, check_when
 
 
@@ -39,13 +39,7 @@ def check_options(
     """TypeError, ValueError, InvalidWhenError: something is not as it should be."""
     if not isinstance(source, str):
         raise TypeError(f"source must be the name of a table or view, not {source!r}")
-    if columns is not None:
-        if isinstance(columns, str):
-            raise TypeError(f"columns must be a list of names, not a str; write [{columns!r}]")
-        columns = tuple(columns)
-        for column in columns:
-            if not isinstance(column, str):
-                raise TypeError(f"columns must be names, not {column!r}")
+    check_text(source, "source")
     if persist is not None and not isinstance(persist, bool):
         raise TypeError(f"persist must be None, True or False, not {persist!r}")
     if not isinstance(only_changed, bool):
@@ -59,12 +53,27 @@ def check_options(
     return Options(
         source=source,
         when=check_when(when),
-        columns=columns,
+        columns=check_names(columns, "columns"),
         persist=persist,
         before_create=before_create,
         only_changed=only_changed,
         max_backlog=max_backlog,
     )
+
+
+def check_names(names: Iterable[str] | None, what: str) -> tuple[str, ...] | None:
+    """The names of columns or tables, or None. TypeError."""
+    if names is None:
+        return None
+    if isinstance(names, str):
+        raise TypeError(f"{what} must be a list of names, not a str; write [{names!r}]")
+    if isinstance(names, (bytes, bytearray)) or not isinstance(names, Iterable):
+        raise TypeError(f"{what} must be a list of names, not {type(names).__name__}")
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be names, not {name!r}")
+    return found
 
 
 def check_callable(value: object, what: str, optional: bool = True) -> None:

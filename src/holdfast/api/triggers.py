@@ -66,6 +66,8 @@ class DiffTrigger(AbstractAsyncContextManager["DiffTrigger"]):
         """Drop the triggers, the destination and the record in one transaction; idempotent.
 
         transaction: do it in there; the trigger goes, and its hold is released, when that commits.
+        DatabaseBusyError: others wrote for longer than the bound of this call; it goes as soon as
+        they let it, as it does after a call that was cancelled.
         NestedTransactionError: inside a write transaction that was not given.
         """
 
@@ -104,8 +106,8 @@ class DiffTracker(AbstractAsyncContextManager["DiffTracker"]):
     async def stop(self) -> None:
         """Wait for a handler in flight, then dispose of the trigger; idempotent.
 
-        DatabaseBusyError: others wrote for longer than the bound of this call; the trigger is
-        still there, and another stop() tries again.
+        DatabaseBusyError: others wrote for longer than the bound of this call; no handler is
+        called any more, and the trigger goes as soon as they let it.
         NestedTransactionError: called from the tracker's own handler, which it would wait for.
         """
 

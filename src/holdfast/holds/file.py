@@ -14,6 +14,7 @@ moments only. Its file and the folder go with the last hold.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from ..errors import DatabaseBusyError
 from ..giving_back import keep
 from .memory import already_taken
 
@@ -31,20 +33,22 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".hold"
 
-# A process that was stopped inside the guard keeps it; after this long, in seconds, it is an error.
-GUARD_TIMEOUT = 10.0
+logger = logging.getLogger("holdfast")
 
 
 class FileTriggerHoldManager:
     """Holds that every process of this machine sees.
 
     database_path: the database's file; aliases and symlinks of it make no difference.
+    timeout: how long to wait, in seconds, for a process that creates or removes a hold: others
+        take moments, but one may have been stopped just there.
     """
 
     # No event tells that a process died, so its holds are looked at this often, in seconds.
     watch_interval = 1.0
 
-    def __init__(self, database_path: str | os.PathLike[str]) -> None:
+    def __init__(self, database_path: str | os.PathLike[str], timeout: float = 10.0) -> None:
+        self.timeout = timeout
         self.folder = Path(os.path.realpath(database_path) + "-holds")
 
     @classmethod
@@ -55,9 +59,14 @@ class FileTriggerHoldManager:
     async def obtain_hold(self, hold_id: str) -> Callable[[], Awaitable[None]]:
         """Take a hold; gives its idempotent release. HoldAlreadyTakenError: a process has it.
 
-        OSError: the folder cannot be written; TimeoutError: another process keeps the guard.
+        OSError: the folder cannot be written; DatabaseBusyError: a process keeps the guard.
         """
-        lock = await asyncio.to_thread(self._obtain, hold_id)
+        taking = keep(asyncio.to_thread(self._obtain, hold_id))
+        try:
+            lock = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._unwanted)
+            raise
         released: asyncio.Task[None] | None = None
 
         async def release() -> None:
@@ -69,12 +78,20 @@ class FileTriggerHoldManager:
 
         return release
 
+    def _unwanted(self, taking: asyncio.Task[BaseFileLock]) -> None:
+        """The hold came, or not, after its caller had been cancelled."""
+        if not taking.cancelled() and taking.exception() is None:
+            keep(asyncio.to_thread(self._release, taking.result()))
+
     async def is_held(self, hold_id: str) -> bool:
         """Whether a living process has this hold."""
         return hold_id in await self.held()
 
     async def held(self) -> frozenset[str]:
-        """Every hold of every living process; removes the files that dead ones left."""
+        """Every hold of every living process; removes the files that dead ones left.
+
+        OSError, DatabaseBusyError: as `obtain_hold`.
+        """
         return await asyncio.to_thread(self._held)
 
     # -- on a thread, because the guard may have to be waited for --------------------------------
@@ -87,8 +104,13 @@ class FileTriggerHoldManager:
             return lock
 
     def _release(self, lock: BaseFileLock) -> None:
-        with self._guarded():
-            _remove(lock)
+        try:
+            with self._guarded():
+                _remove(lock)
+        except (OSError, DatabaseBusyError) as error:
+            # Unlocked, its file is one that a dead process left, and goes as those do.
+            lock.release()
+            logger.debug("%s is left to be removed: %s", lock.lock_file, error)
 
     def _held(self) -> frozenset[str]:
         if not self.folder.is_dir():
@@ -113,7 +135,7 @@ class FileTriggerHoldManager:
                 self.folder.mkdir()
             guard = _lock_file(self.folder / "guard")
             try:
-                guard.acquire(timeout=GUARD_TIMEOUT, poll_interval=0.002)
+                guard.acquire(timeout=self.timeout, poll_interval=0.002)
                 break
             except (FileNotFoundError, FileExistsError):
                 # The owner of the last hold removed the folder in between. filelock makes it too,
@@ -122,9 +144,10 @@ class FileTriggerHoldManager:
                     raise
                 continue
             except filelock.Timeout:
-                raise TimeoutError(
-                    f"another process kept {guard.lock_file} for {GUARD_TIMEOUT:g} s; "
-                    "is one stopped?"
+                raise DatabaseBusyError(
+                    f"another process kept {guard.lock_file} for longer than {self.timeout:g} s, "
+                    "and others need it for a moment only; look for a process that was stopped "
+                    "(with SIGSTOP, or in a debugger), and let it go on or end it"
                 ) from None
         try:
             yield

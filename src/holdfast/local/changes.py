@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING
 
 from ..api import TableChange
-from ..api.options import check_throttle
 from ..errors import DatabaseClosedError
 from ..session.announcements import Announcement
 from ..sqlite.rows import Parameters, Row
@@ -28,15 +27,13 @@ async def table_changes(
     session: Session,
     application_name: Callable[[str], str | None],
     hidden: Callable[[], frozenset[str]],
-    tables: Iterable[str] | None,
+    tables: tuple[str, ...] | None,
 ) -> AsyncIterator[TableChange]:
     """See `Database.changes`.
 
     application_name: what the application calls a real table, if it knows of it.
     hidden: the tables that are holdfast's own.
     """
-    if isinstance(tables, str):
-        raise TypeError(f"tables must be a list of names, not a str; write [{tables!r}]")
     wanted = None if tables is None else frozenset(map(fold, tables))
     # Tables of virtual tables, which SQLite makes and writes; unknown until they are asked for.
     shadows: frozenset[str] | None = None
@@ -94,7 +91,6 @@ async def watch_query(
     session: Session, sql: str, params: Parameters, throttle: float, distinct: bool
 ) -> AsyncIterator[list[Row]]:
     """See `Database.watch`."""
-    throttle = check_throttle(throttle)
     ready = asyncio.Event()
     reads: frozenset[str] = frozenset()
     # Whether rows are owed even if they are those of the last time.

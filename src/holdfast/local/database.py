@@ -114,14 +114,14 @@ class LocalDatabase(Database):
 
     # -- changes ---------------------------------------------------------------------------------
 
-    def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
+    def _changes(self, tables: tuple[str, ...] | None) -> AsyncIterator[TableChange]:
         self._session.closing.check_open()
         return table_changes(
             self._session, self._schema.application_name, self.triggers.destinations, tables
         )
 
-    def watch(
-        self, sql: str, params: Parameters = (), throttle: float = 0.03, distinct: bool = True
+    def _watch(
+        self, sql: str, params: Parameters, throttle: float, distinct: bool
     ) -> AsyncIterator[list[Row]]:
         self._session.closing.check_open()
         return watch_query(self._session, sql, params, throttle, distinct)

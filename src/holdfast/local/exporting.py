@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ..api.database import OnProgress
-from ..storage.store import STEP, Scratch, configure, copy, leave_wal
+from ..storage.store import STEP, Scratch, configure, explained_copy, leave_wal
 from ..triggers.strip import strip
 
 if TYPE_CHECKING:
@@ -67,12 +67,11 @@ async def export_chunks(session: Session, on_progress: OnProgress | None) -> Asy
                 source = tx.connection
                 size = int(source.execute("PRAGMA page_size").get)
                 free = int(source.execute("PRAGMA freelist_count").get)
-                with store.explaining():
-                    async for done, pages in copy(source, raw):
-                        tx.check_ended()
-                        expected = (pages - free) * size
-                        reported = expected * done // pages // _SNAPSHOT
-                        await progress(reported, expected)
+                async for done, pages in explained_copy(store, source, raw):
+                    tx.check_ended()
+                    expected = (pages - free) * size
+                    reported = expected * done // pages // _SNAPSHOT
+                    await progress(reported, expected)
             with store.explaining():
                 # The backup copies the header too, so the copy is still marked WAL.
                 leave_wal(raw)

@@ -8,8 +8,16 @@ from ..api.database import OnProgress
 from ..bounds import Bound
 from ..errors import NotADatabaseError
 from ..schema import check_internal
-from ..storage import choose_kind, choose_store
-from ..storage.store import HEADER, Scratch, check, check_header, check_whole, copy, unsound
+from ..storage import Store, choose_kind, choose_store
+from ..storage.store import (
+    HEADER,
+    Scratch,
+    check,
+    check_header,
+    check_whole,
+    explained_copy,
+    unsound,
+)
 from ..triggers.strip import strip
 from .exporting import Report, check_progress
 
@@ -30,8 +38,8 @@ async def import_chunks(
     await store.check_free(bound)
     rest = bound.left
     async with store.scratch() as scratch:
+        await _receive(store, chunks, total, scratch, progress)
         with store.explaining():
-            await _receive(name, chunks, total, scratch, progress)
             source = scratch.connect()
         try:
             await store.work(source, lambda: check(name, source, ignore_check_constraints))
@@ -47,7 +55,7 @@ async def import_chunks(
                 strip(source)
             size = scratch.size()
             async with store.replacing(Bound(rest)) as destination:
-                async for done, pages in copy(source, destination):
+                async for done, pages in explained_copy(store, source, destination):
                     # Its last step is told when it is durable.
                     if done < pages:
                         await progress(size // 2 + size * done // pages // 2, size)
@@ -82,7 +90,7 @@ async def databases(storage: str, folder: str | None) -> list[str]:
 
 
 async def _receive(
-    name: str,
+    store: Store,
     chunks: AsyncIterator[bytes | memoryview],
     total: int | None,
     scratch: Scratch,
@@ -95,9 +103,11 @@ async def _receive(
         if len(header) < HEADER:
             header += bytes(chunk[: HEADER - len(header)])
             if len(header) == HEADER:
-                check_header(name, header)
-        scratch.append(chunk)
+                check_header(store.name, header)
+        with store.explaining():
+            scratch.append(chunk)
         done += len(chunk)
         await progress(done // 2, total)
-    check_header(name, header)
-    check_whole(name, scratch, total)
+    check_header(store.name, header)
+    with store.explaining():
+        check_whole(store.name, scratch, total)

@@ -6,12 +6,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import apsw
-
 from ..bounds import Bound
 from ..schema import Schema
 from ..session.session import Session
-from ..session.writing import no_space
+from ..sqlite.space import FULL, is_full, no_space
 from ..storage import choose
 from ..triggers.mending import Mender
 from .database import LocalDatabase
@@ -92,5 +90,7 @@ async def open_here(
             await database.close()
             raise
         return database
-    except apsw.FullError as error:
-        raise no_space(name) from error
+    except FULL as error:
+        if not is_full(error):
+            raise
+        raise no_space(repr(name), "it was not opened, and nothing was lost") from error

@@ -113,24 +113,23 @@ class RemoteDatabase(Database):
 
     # -- changes ---------------------------------------------------------------------------------
 
-    def changes(self, tables: Iterable[str] | None = None) -> AsyncIterator[TableChange]:
+    def _changes(self, tables: tuple[str, ...] | None) -> AsyncIterator[TableChange]:
         self.check_open()
-        return self._changes(tables)
+        return self._stream_changes(tables)
 
-    async def _changes(self, tables: Iterable[str] | None) -> AsyncGenerator[TableChange]:
-        if tables is not None and not isinstance(tables, str):
-            tables = list(tables)
-        async with aclosing(self.stream("changes", tables)) as stream:
+    async def _stream_changes(self, tables: tuple[str, ...] | None) -> AsyncGenerator[TableChange]:
+        names = None if tables is None else list(tables)
+        async with aclosing(self.stream("changes", names)) as stream:
             async for names, remote in stream:
                 yield TableChange(frozenset(names), remote)
 
-    def watch(
-        self, sql: str, params: Parameters = (), throttle: float = 0.03, distinct: bool = True
+    def _watch(
+        self, sql: str, params: Parameters, throttle: float, distinct: bool
     ) -> AsyncIterator[list[Row]]:
         self.check_open()
-        return self._watch(sql, params, throttle, distinct)
+        return self._stream_rows(sql, params, throttle, distinct)
 
-    async def _watch(
+    async def _stream_rows(
         self, sql: str, params: Parameters, throttle: float, distinct: bool
     ) -> AsyncGenerator[list[Row]]:
         params = plain_parameters(params, sql)

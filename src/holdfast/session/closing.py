@@ -6,10 +6,9 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
 from typing import Any, Protocol
 
-from ..api.nesting import closing_waits, is_inside, write_transactions
+from ..api.nesting import closing_waits, is_inside, outside, write_transactions
 from ..errors import DatabaseClosedError, NestedTransactionError
 
 logger = logging.getLogger("holdfast")
@@ -71,9 +70,7 @@ class Closing:
         if self._task is None:
             self.begun = True
             # Whatever transactions the first caller is inside of, this is not.
-            context = copy_context()
-            context.run(write_transactions.set, ())
-            self._task = asyncio.get_running_loop().create_task(work(), context=context)
+            self._task = asyncio.get_running_loop().create_task(work(), context=outside())
         elsewhere = self._owner in closing_waits.get()
         try:
             if not elsewhere:

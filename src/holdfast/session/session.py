@@ -16,6 +16,7 @@ from ..errors import StorageUnavailableError
 from ..giving_back import give_back
 from ..sqlite.connection import Connection
 from ..sqlite.rows import ExecuteResult, Parameters, Row
+from ..sqlite.space import FULL, is_full, no_space
 from ..sqlite.statements import Statement
 from ..storage import Storage
 from .announcements import Announcement
@@ -23,7 +24,7 @@ from .mender import Mender
 from .reading import Readers
 from .state import SessionState
 from .transactions import LocalTransaction
-from .writing import Writing, no_space
+from .writing import Writing
 
 
 class Session(SessionState):
@@ -98,9 +99,11 @@ class Session(SessionState):
                 finally:
                     shared = self.committed(frozenset())
                     self.announce(frozenset(), False, shared)
-            except apsw.FullError as error:
+            except FULL as error:
+                if not is_full(error):
+                    raise
                 self.storage.make_room()
-                raise no_space(self.name) from error
+                raise no_space(repr(self.name), "nothing was changed") from error
             finally:
                 self.storage.end_write(self.main)
         finally:

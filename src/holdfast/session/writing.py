@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import apsw
-
 from ..api.nesting import (
     Entered,
     is_inside,
@@ -22,6 +20,7 @@ from ..errors import QuotaExceededError
 from ..sqlite import interrupts
 from ..sqlite.connection import Touched
 from ..sqlite.rows import ExecuteResult, Parameters
+from ..sqlite.space import FULL, is_full, no_space
 from ..sqlite.statements import Statement
 from .transactions import LocalTransaction
 
@@ -137,8 +136,9 @@ class Writing:
                 shared = self._session.committed(touched.keys())
             else:
                 self._explain(error)
-        except apsw.FullError as full:
+        except FULL as full:
             self._explain(full)
+            raise
         finally:
             # Not a token's reset: the block may be left in another context than it was entered in.
             write_transactions.set(self._outer)
@@ -278,9 +278,11 @@ class Writing:
         return transaction
 
     def _explain(self, error: BaseException) -> None:
-        if isinstance(error, apsw.FullError):
+        if is_full(error):
             self.made_room = self._session.storage.make_room()
-            raise no_space(self._session.name) from error
+            raise no_space(
+                repr(self._session.name), "the transaction was rolled back and nothing was lost"
+            ) from error
 
 
 async def write_at_once(
@@ -294,11 +296,3 @@ async def write_at_once(
         if not writing.made_room:
             raise
     return await write(Writing(session, bound=bound))
-
-
-def no_space(name: str) -> QuotaExceededError:
-    """The error that a writer gets for SQLite's FullError."""
-    return QuotaExceededError(
-        f"there is no more space for {name!r}; the transaction was rolled back and nothing was "
-        "lost. Delete something, or ask for more with holdfast.persist()"
-    )

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 
 from .rows import Parameters
+from .sqltext import lone_surrogate
 
 Plain = tuple[Any, ...] | dict[str, Any]
 
@@ -23,7 +24,7 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _NAME = re.compile(r"[:@$](\w+)")
 
 # What apsw raises for parameters that do not fit their statement.
-BINDING_ERRORS = (apsw.BindingsError, KeyError, OverflowError)
+BINDING_ERRORS = (apsw.BindingsError, KeyError, OverflowError, UnicodeEncodeError)
 # So much of a statement is shown in an error, in characters.
 _SHOWN = 300
 
@@ -94,8 +95,17 @@ def explain(
     names = _names(raw, sql)
     given = f"params number {number}" if number else "params"
     shown = repr(sql if len(sql) <= _SHOWN else f"{sql[:_SHOWN]}…")
-    if isinstance(error, OverflowError):
-        items = params.items() if isinstance(params, dict) else enumerate(params, 1)
+    items = params.items() if isinstance(params, dict) else enumerate(params, 1)
+    if isinstance(error, UnicodeEncodeError):
+        for name, value in items:
+            if isinstance(value, str) and (at := lone_surrogate(value)) >= 0:
+                raise ValueError(
+                    f"parameter {name!r} has a lone surrogate, {value[at]!r} at {at}, which is no "
+                    "character and has no place in a TEXT. If the text came from bytes that are "
+                    'not UTF-8, store those: value.encode(errors="surrogateescape"); the '
+                    f"statement is {shown}"
+                ) from None
+    elif isinstance(error, OverflowError):
         for name, value in items:
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 raise OverflowError(

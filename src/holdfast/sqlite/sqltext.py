@@ -28,13 +28,29 @@ def check_name(name: object, what: str) -> str:
         raise TypeError(f"{what} must be a str, not {type(name).__name__}")
     if not name:
         raise ValueError(f"{what} is empty; give it a name")
-    if "\0" in name:
-        raise ValueError(f"{what} {name!r} has a NUL character, which SQL text cannot hold")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} {name!r} has a lone surrogate, which is no character") from None
+    check_text(name, what)
     return name
+
+
+def check_text(text: str, what: str) -> None:
+    """ValueError: no SQL can have that in it."""
+    if (at := text.find("\0")) >= 0:
+        why = "a NUL character, which SQL text cannot hold"
+    elif (at := lone_surrogate(text)) >= 0:
+        why = "a lone surrogate, which is no character"
+    else:
+        return
+    shown = text if len(text) <= 100 else f"…{text[max(0, at - 50) : at + 50]}…"
+    raise ValueError(f"{what} {shown!r} has {why}, at {at}")
+
+
+def lone_surrogate(text: str) -> int:
+    """Where the first one is, which UTF-8 has no bytes for; -1: there is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return -1
 
 
 def fold(name: str) -> str:

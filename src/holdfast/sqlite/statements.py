@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from .settings import RawConnection
+from .sqltext import check_text
 
 # Pragmas that would take the database away from its other tabs, or turn off what triggers and
 # holdfast's own writes rely on.
@@ -147,6 +148,7 @@ class Statements:
         if known is None:
             if not isinstance(sql, str):
                 raise TypeError(f"sql must be a str, not {type(sql).__name__}")
+            check_text(sql, "sql")
             # Once its schema has changed, SQLite asks the file only after some of the errors that
             # the old one leads to. A statement that runs always has it read the new one.
             self._connection.execute(_READ_SCHEMA).fetchall()

@@ -24,14 +24,15 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import TypeVar
 
 import apsw
 
 from ..bounds import Bound
-from ..errors import DatabaseBusyError, NotADatabaseError, QuotaExceededError
+from ..errors import DatabaseBusyError, NotADatabaseError
+from ..sqlite.space import FULL, is_full, no_space
 from ..sqlite.sqltext import quote_name
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Scratch(ABC):
 
     @abstractmethod
     def append(self, data: bytes | memoryview) -> None:
-        """QuotaExceededError: there is no space for it."""
+        """OSError, apsw.FullError: there is no space for it; see `Store.explaining`."""
 
     @abstractmethod
     def size(self) -> int:
@@ -117,8 +118,10 @@ class Store(ABC):
         """Errors of SQLite as this package's."""
         try:
             yield
-        except apsw.FullError as error:
-            raise no_space(self.name) from error
+        except FULL as error:
+            if not is_full(error):
+                raise
+            raise no_space(f"a whole copy of {self.name!r}", "nothing was changed") from error
 
     def busy(self, bound: Bound) -> DatabaseBusyError:
         if bound.seconds:
@@ -182,7 +185,20 @@ def release(raw: apsw.Connection) -> None:
     raw.execute("PRAGMA locking_mode = NORMAL; BEGIN EXCLUSIVE; ROLLBACK").fetchall()
 
 
-async def copy(source: apsw.Connection, to: apsw.Connection) -> AsyncIterator[tuple[int, int]]:
+async def explained_copy(
+    store: Store, source: apsw.Connection, to: apsw.Connection
+) -> AsyncIterator[tuple[int, int]]:
+    """`copy` with SQLite's errors as this package's; those of who asks for the steps are not."""
+    async with aclosing(copy(source, to)) as steps:
+        while True:
+            with store.explaining():
+                step = await anext(steps, None)
+            if step is None:
+                return
+            yield step
+
+
+async def copy(source: apsw.Connection, to: apsw.Connection) -> AsyncGenerator[tuple[int, int]]:
     """Replace a database by another, in one transaction; gives (pages done, pages in all).
 
     Others of this event loop run between the steps. Left early, nothing was replaced. A `source`
@@ -298,10 +314,3 @@ def holds_database(header: bytes, journal: bytes) -> bool:
 def is_journal(journal: bytes) -> bool:
     """Whether a file with these first bytes is a rollback journal that SQLite is not done with."""
     return journal[:8] == _JOURNAL_MAGIC
-
-
-def no_space(name: str) -> QuotaExceededError:
-    return QuotaExceededError(
-        f"there is no space for a whole copy of {name!r}; nothing was changed. Delete something, "
-        "or ask for more with holdfast.persist()"
-    )

@@ -65,6 +65,9 @@ class Inbox:
         self._unsubscribe = session.announcements.subscribe(self._heard)
 
     def _heard(self, announcement: Announcement) -> None:
+        if self._session.closed:
+            self.stop()
+            return
         tables = announcement.tables
         self._failure = self._failure or announcement.failure
         if tables is None or announcement.ddl:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import logging
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..api.nesting import write_transactions
+from ..api.nesting import is_inside, outside, write_transactions
 from ..api.records import DiffRecord
 from ..errors import BacklogExceededError, DatabaseClosedError
 from .inbox import Inbox
+from .insisting import PASSING, insist
 from .records import COLUMNS, fold_diff, read_diff
 from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..session.session import Session
+
+logger = logging.getLogger("holdfast")
 
 
 async def stream(
@@ -27,10 +31,11 @@ async def stream(
     net: each batch is folded, see `fold_diff`; one that comes to nothing is not given.
     """
     inbox = Inbox(session, trigger)
+    what = f"following the changes of {trigger.source!r}"
     not_before = 0.0
     try:
         while await inbox.wait(not_before) and not session.closed:
-            found = await inbox.look()
+            found = await insist(session, what, inbox.look)
             if found.discarded:
                 raise BacklogExceededError(
                     f"records of {trigger.source!r} were discarded, because more than max_backlog "
@@ -40,14 +45,14 @@ async def stream(
                 continue
             not_before = time.monotonic() + throttle
             where = f"FROM {inbox.table} WHERE operation_id <= ? ORDER BY operation_id"
-            rows = await session.fetch_all(f"SELECT {COLUMNS} {where}", (found.last,))
+            read = partial(session.fetch_all, f"SELECT {COLUMNS} {where}", (found.last,))
+            rows = await insist(session, what, read)
             records = read_diff(rows, session.origin)
             if net:
                 records = fold_diff(records, inbox.record.key)
             if records:
                 yield records
-            async with session.write_transaction() as tx:
-                inbox.acknowledge(tx, found.last)
+            await insist(session, what, partial(_acknowledge, session, inbox, found.last))
             inbox.expect(found.last + 1)
     except DatabaseClosedError:
         if not session.closed:
@@ -55,12 +60,21 @@ async def stream(
     finally:
         inbox.stop()
         # By a task of its own, which goes on if this one is cancelled again.
-        context = contextvars.copy_context()
-        inside = any(tx.owner is session and tx.is_open for tx in write_transactions.get())
-        context.run(write_transactions.set, ())
-        disposing = context.run(session.start, trigger.dispose())
+        disposing = outside().run(session.start, _dispose(trigger))
         # Left from inside a write transaction, that has to end first.
-        if not inside:
+        if not is_inside(write_transactions, session):
             await asyncio.wait({disposing})
             if not disposing.cancelled():
                 disposing.result()
+
+
+async def _acknowledge(session: Session, inbox: Inbox, last: int) -> None:
+    async with session.write_transaction() as tx:
+        inbox.acknowledge(tx, last)
+
+
+async def _dispose(trigger: LocalTrigger) -> None:
+    try:
+        await trigger.dispose()
+    except PASSING as error:
+        logger.debug("the trigger of %r is dropped later: %s", trigger.source, error)

@@ -22,6 +22,7 @@ from ..api.triggers import DiffTracker
 from ..errors import BacklogExceededError, DatabaseClosedError
 from .context import LocalContext
 from .inbox import Inbox
+from .insisting import PASSING, pause_after
 from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 logger = logging.getLogger("holdfast")
-
-# After a failed call, in seconds: the first pause, which doubles, and the longest.
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 10.0
 
 
 class DistantHandler(ABC):
@@ -128,6 +125,9 @@ class LocalTracker(DiffTracker):
                 if await self._deliver():
                     not_before = started + self._throttle
                 self._failures = 0
+            except asyncio.CancelledError as error:
+                await self._cancelled(error)
+                break
             except Exception as error:
                 if self._trigger.gone or (
                     self._session.closed and isinstance(error, DatabaseClosedError)
@@ -136,7 +136,7 @@ class LocalTracker(DiffTracker):
                 await self._consumer.report(error)
                 if error is self._inbox.ended or self._inbox.failed:
                     break
-                not_before = time.monotonic() + min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
+                not_before = time.monotonic() + pause_after(self._failures)
                 self._failures += 1
                 self._inbox.again()
         self.end()
@@ -145,9 +145,24 @@ class LocalTracker(DiffTracker):
             return
         try:
             await self._trigger.dispose_within(self._stopping or self._session.bound())
+        except PASSING as error:
+            logger.debug("the trigger of %r is dropped later: %s", self, error)
         except Exception as error:
             # stop() tries again and tells; a dead tab's triggers are swept.
             logger.warning("the trigger of %r could not be dropped: %r", self, error)
+
+    async def _cancelled(self, error: asyncio.CancelledError) -> None:
+        """The handler has cancelled the task that calls it, or the event loop ends."""
+        task = asyncio.current_task()
+        while task is not None and task.uncancel():
+            """What is left to do must not be cancelled."""
+        why = RuntimeError(
+            f"the task of the tracker of {self.source!r} was cancelled, as by its handler; it has "
+            "ended. To end one, set something in the handler that has stop() called outside"
+        )
+        why.__cause__ = error
+        self.end()
+        await self._consumer.report(why)
 
     async def _deliver(self) -> bool:
         """Look, and call the handler if there is something for it; whether there was."""

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from ..api.nesting import outside
 from ..api.transactions import Transaction, check_transaction
 from ..api.triggers import DiffTrigger, TriggerFacts
 from ..session.transactions import LocalTransaction
+from .insisting import PASSING, insist
 from .registry import Record, drop
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class LocalTrigger(DiffTrigger):
         self._gone = False
         # Set by what shows it elsewhere: called when it is dropped, or was never made.
         self.when_gone: Callable[[], None] = lambda: None
-        self._disposing = asyncio.Lock()
+        # Set once a disposal failed that nothing else would make good.
+        self._later: asyncio.Task[None] | None = None
 
     @property
     def temporary(self) -> bool:
@@ -56,14 +59,26 @@ class LocalTrigger(DiffTrigger):
         await self.dispose_within(self._session.bound())
 
     async def dispose_within(self, bound: Bound) -> None:
-        """`dispose` as a step of a call with that bound."""
-        async with self._disposing:
-            if self._gone:
-                return
-            async with self._session.own_transaction(bound) as tx:
-                with self._session.mender.own():
-                    drop(tx, self.record, temporary=self.temporary)
-            await self.finish()
+        """`dispose` as a step of a call with that bound; what fails is done later."""
+        try:
+            await self._dispose(bound)
+        except (*PASSING, asyncio.CancelledError):
+            if not self._gone and self._later is None:
+                self._later = outside().run(self._session.start, self._dispose_in_the_end())
+            raise
+
+    async def _dispose_in_the_end(self) -> None:
+        what = f"dropping the trigger of {self.source!r}"
+        await insist(self._session, what, lambda: self._dispose(self._session.bound()))
+
+    async def _dispose(self, bound: Bound) -> None:
+        if self._gone:
+            return
+        async with self._session.own_transaction(bound) as tx:
+            # Nothing is dropped twice: another call may have been waiting, too.
+            with self._session.mender.own():
+                drop(tx, self.record, temporary=self.temporary)
+        await self.finish()
 
     async def finish(self) -> None:
         """It is dropped, or was never made: give up its hold."""

@@ -416,7 +416,7 @@ async def test_b6_pauses_grow(
     await insert(db, "a")
     await recorder.until_seen(1)
     pauses = [later - earlier for earlier, later in pairwise(times)]
-    first = holdfast.triggers.tracker.FIRST_PAUSE
+    first = holdfast.triggers.insisting.FIRST_PAUSE
     assert len(pauses) == 3
     for pause, factor in zip(pauses, (1, 2, 4), strict=True):
         assert pause >= first * factor - ROUNDING
@@ -520,20 +520,46 @@ async def test_a_handler_that_yields_is_refused(db: Database, recorder: Recorder
 
 
 @pytest.mark.here
-async def test_a_cancelled_tracker_delivers_no_more(db: Database, recorder: Recorder) -> None:
-    """As by a shutdown that cancels every task; stop() still disposes."""
+async def test_a_cancelled_tracker_ends_and_says_so(db: Database, recorder: Recorder) -> None:
+    """As by a shutdown that cancels every task, or by a handler that cancels its own."""
     recorder.gate = asyncio.Event()
-    tracker = await db.triggers.track_table_diff("lists", recorder)
+    tracker = await db.triggers.track_table_diff("lists", recorder, on_error=recorder.on_error)
     await insert(db, "a")
     await recorder.entered.wait()
     assert tracker._task is not None
     tracker._task.cancel()
     await asyncio.wait({tracker._task})
+    assert tracker.ended and tracker.trigger.gone
+    assert [type(error) for error in recorder.errors] == [RuntimeError]
+    assert "cancelled, as by its handler" in str(recorder.errors[0])
     await insert(db, "b")
-    kept = await db.fetch_all(f"SELECT id FROM {tracker.destination}")
-    assert [row["id"] for row in kept] == ["a", "b"], "nothing was handled, so nothing is removed"
     await tracker.stop()
     assert recorder.calls == [] and await leftovers(db) == []
+
+
+@pytest.mark.here
+async def test_a_handler_that_cancels_its_own_task_ends_its_tracker(
+    db: Database, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = 0
+
+    async def handler(ctx: DiffContext) -> None:
+        nonlocal called
+        called += 1
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    tracker = await db.triggers.track_table_diff("lists", handler)
+    other = await db.triggers.track_table_diff("lists", recorder)
+    await insert(db, "a")
+    await recorder.until_seen(1)
+    await asyncio.wait({tracker._task})  # type: ignore[arg-type]
+    assert tracker.ended and tracker.trigger.gone and called == 1
+    assert "cancelled, as by its handler" in caplog.text
+    await other.stop()
+    assert await leftovers(db) == []
 
 
 async def test_a_context_is_over_when_its_handler_is(db: Database, recorder: Recorder) -> None:

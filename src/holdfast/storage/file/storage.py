@@ -32,6 +32,7 @@ from ..base import Storage, StorageStatus, retry_while_busy
 from ..history import History, Step
 from .channel import FileChannel
 from .guard import FileGuard
+from .refusals import explaining
 from .store import FileStore, check_database, database_path, has_foreign_wal, was_removed
 from .wal_index import count_commits
 
@@ -89,9 +90,10 @@ class FileStorage(Storage):
         self._channel: FileChannel | None = None
 
     async def open(self, bound: Bound) -> Connection:
-        check_database(self.name, self.path)
-        await self.store().discard()
-        self._check_links()
+        with explaining(self.name, "opened"):
+            check_database(self.name, self.path)
+            await self.store().discard()
+            self._check_links()
 
         def attempt() -> Connection:
             guard = FileGuard.enter(self.path)
@@ -112,26 +114,13 @@ class FileStorage(Storage):
             self._guard = guard
             return connection
 
-        try:
+        with explaining(self.name, "opened"):
             connection: Connection = await retry_while_busy(
                 f"opening {self.name!r}", bound, attempt
             )
-        except apsw.NotADBError as error:
-            raise NotADatabaseError(
-                f"{self.name!r} is not a SQLite database; it was left as it is"
-            ) from error
-        except apsw.CantOpenError as error:
-            raise StorageUnavailableError(
-                f"{self.name!r} cannot be opened ({error}); "
-                "does its folder exist, and may you write there?"
-            ) from error
         try:
-            stat = os.stat(self.path)
-            self._identity = (stat.st_dev, stat.st_ino)
-            self._watched = connection.raw
-            # The first read of a connection makes its wal-index.
-            connection.run("SELECT 1 FROM sqlite_master LIMIT 1")
-            self._history = History(count_commits(connection.raw))
+            with explaining(self.name, "opened"):
+                self._begin(connection.raw)
             with _open_lock:
                 _open.setdefault(self._identity, []).append(self)
             self._channel = FileChannel.open(self._identity, self._heard)
@@ -139,6 +128,14 @@ class FileStorage(Storage):
             await give_back(lambda: self.disconnect(connection), self.close)
             raise
         return connection
+
+    def _begin(self, raw: apsw.Connection) -> None:
+        stat = os.stat(self.path)
+        self._identity = (stat.st_dev, stat.st_ino)
+        self._watched = raw
+        # The first read of a connection makes its wal-index.
+        raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        self._history = History(count_commits(raw))
 
     def _check_links(self) -> None:
         """StorageUnavailableError: it is open here by another hard link.
@@ -166,7 +163,10 @@ class FileStorage(Storage):
             self._guard.check_files()
             return self._connect(apsw.SQLITE_OPEN_READWRITE)
 
-        connection: Connection = await retry_while_busy(f"reading {self.name!r}", bound, attempt)
+        with explaining(self.name, "opened"):
+            connection: Connection = await retry_while_busy(
+                f"reading {self.name!r}", bound, attempt
+            )
         connection.raw.execute("PRAGMA query_only = ON")
         return connection
 
@@ -197,7 +197,7 @@ class FileStorage(Storage):
     def default_hold_manager(self) -> TriggerHoldManager:
         from ...holds import FileTriggerHoldManager
 
-        return FileTriggerHoldManager(self.path)
+        return FileTriggerHoldManager(self.path, self.busy_timeout)
 
     def disconnect(self, connection: Connection) -> None:
         self._guard.part(connection.raw)

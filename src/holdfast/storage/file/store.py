@@ -13,19 +13,21 @@ import asyncio
 import ctypes
 import errno
 import glob
+import logging
 import os
 import re
 import stat
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import BinaryIO, TypeVar
 
 import apsw
 
 from ...bounds import Bound
 from ...errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
+from ...sqlite.space import FULL
 from ..base import check_not_memory, retry_while_busy
 from ..store import (
     HEADER,
@@ -37,11 +39,13 @@ from ..store import (
     holds_database,
     is_journal,
     leave_wal,
-    no_space,
     prepare,
     release,
 )
 from .guard import FileGuard
+from .refusals import explaining
+
+logger = logging.getLogger("holdfast")
 
 T = TypeVar("T")
 
@@ -120,6 +124,10 @@ def names(folder: str | None) -> list[str]:
     opened = _open_here()
     try:
         entries = list(os.scandir(folder or "."))
+    except ValueError:
+        raise ValueError(
+            f"folder {folder!r} has a NUL character or a lone surrogate, which no file's name has"
+        ) from None
     except OSError as error:
         raise StorageUnavailableError(
             f"the folder {folder or '.'!r} cannot be read ({error}); is it there, and may you read "
@@ -209,11 +217,13 @@ class FileStore(Store):
         with self.explaining():
             await self.discard()
             give_back = await self._holds.obtain_hold(f"scratch-{id}")
-            try:
-                with _FileScratch(self.name, f"{self.path}-scratch-{id}") as scratch:
-                    yield scratch
-            finally:
-                await asyncio.shield(give_back())
+        try:
+            with ExitStack() as stack:
+                with self.explaining():
+                    scratch = stack.enter_context(_FileScratch(f"{self.path}-scratch-{id}"))
+                yield scratch
+        finally:
+            await asyncio.shield(give_back())
 
     async def discard(self) -> bool:
         # In this order: what is listed and not held by then has lost its owner.
@@ -222,7 +232,13 @@ class FileStore(Store):
             for path in glob.glob(f"{glob.escape(self.path)}-scratch-*")
             if _SCRATCH.search(path)
         ]
-        held = await self._holds.held() if found else frozenset()
+        if not (found or self._holds.folder.is_dir()):
+            return True
+        try:
+            held = await self._holds.held()
+        except DatabaseBusyError as error:
+            logger.debug("what dead processes left beside %r stays for now: %s", self.name, error)
+            return False
         for path in found:
             if path.removeprefix(self.path + "-") not in held:
                 _remove(path)
@@ -244,17 +260,20 @@ class FileStore(Store):
     async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         was_there = os.path.exists(self.path)
-        with self.explaining(), FileGuard.using(self.path):
-            check_database(self.name, self.path)
-            try:
-                raw = await self._claim(bound, flags, prepare)
-            except (apsw.NotADBError, apsw.CorruptError):
-                await self._retry(bound, self._empty_rubbish)
-                raw = await self._claim(bound, flags, prepare)
+        with ExitStack() as stack:
+            with self.explaining():
+                stack.enter_context(FileGuard.using(self.path))
+                check_database(self.name, self.path)
+                try:
+                    raw = await self._claim(bound, flags, prepare)
+                except (apsw.NotADBError, apsw.CorruptError):
+                    await self._retry(bound, self._empty_rubbish)
+                    raw = await self._claim(bound, flags, prepare)
             try:
                 yield raw
-                release(raw)
-                _flush_folder(self.path)
+                with self.explaining():
+                    release(raw)
+                    _flush_folder(self.path)
             finally:
                 raw.close(True)
                 if not was_there:
@@ -275,8 +294,9 @@ class FileStore(Store):
     async def _delete(self, bound: Bound) -> None:
         try:
             raw = await self._claim(bound, apsw.SQLITE_OPEN_READWRITE, _only_the_file)
-        except (apsw.NotADBError, apsw.CorruptError):
-            await self._retry(bound, self._unlink_rubbish)
+        except (apsw.NotADBError, apsw.CorruptError, *FULL):
+            # Nothing can be made of it, or SQLite lacks the space to make it whole first.
+            await self._retry(bound, self._unlink_as_it_is)
             return
         try:
             if sys.platform == "win32":  # which removes no open file
@@ -331,7 +351,7 @@ class FileStore(Store):
             os.truncate(self.path, 0)
             self._unlink_beside()
 
-    def _unlink_rubbish(self) -> None:
+    def _unlink_as_it_is(self) -> None:
         with self._locked():
             os.truncate(self.path, 0)
             self._unlink_beside()
@@ -372,30 +392,12 @@ class FileStore(Store):
 
     @contextmanager
     def explaining(self) -> Generator[None]:
-        try:
-            with super().explaining():
-                yield
-        except (
-            apsw.CantOpenError,
-            apsw.ReadOnlyError,
-            PermissionError,
-            FileNotFoundError,
-        ) as error:
-            # The system names the file that it met first, which may be one beside the database.
-            why = error.strerror if isinstance(error, OSError) else error
-            raise StorageUnavailableError(
-                f"{self.name!r} cannot be written ({why}); does its folder exist, and may you "
-                "write there?"
-            ) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise no_space(self.name) from error
+        with super().explaining(), explaining(self.name, "written"):
+            yield
 
 
 class _FileScratch(Scratch):
-    def __init__(self, name: str, path: str) -> None:
-        self._name = name
+    def __init__(self, path: str) -> None:
         self.path = self._path = path
         self._file: BinaryIO
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...bounds import Bound
-from ..store import HEADER, Scratch, Store, holds_database, no_space, prepare, release
+from ..store import HEADER, Scratch, Store, holds_database, prepare, release
 from .leases import FIRST_PAUSE, Level
 from .node import FOLDER, check_name, claim_lock, files_lock, load_extension, tab_lock, tabs_of
 
@@ -79,7 +79,7 @@ class OpfsStore(Store):
                 async with _opened(self, [SCRATCH_FOLDER], id) as files:
                     # No name of a database has an empty segment.
                     with _alone(f"//{id}", files):
-                        yield _OpfsScratch(self.name, f"//{id}", files)
+                        yield _OpfsScratch(f"//{id}", files)
             finally:
                 await asyncio.shield(remove([SCRATCH_FOLDER], [id + s for s in _SUFFIXES]))
         finally:
@@ -219,15 +219,14 @@ async def _if_free(locks: WebLocks, name: str) -> WebLock | None:
 
 
 class _OpfsScratch(Scratch):
-    def __init__(self, name: str, vfs_name: str, files: DatabaseFiles) -> None:
-        self._name = name
+    def __init__(self, vfs_name: str, files: DatabaseFiles) -> None:
         self.path = self._vfs_name = vfs_name
         self._files = files
         self._end = 0
 
     def append(self, data: bytes | memoryview) -> None:
         if not self._files.write(data, self._end):
-            raise no_space(self._name)
+            raise apsw.FullError("the browser gives no more space")
         self._end += len(data)
 
     def size(self) -> int:
