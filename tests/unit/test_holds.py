@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -304,14 +305,29 @@ async def test_a_hold_is_released_though_the_guard_is_kept(tmp_path: Path) -> No
     assert not manager.folder.exists()
 
 
-async def test_a_hold_that_comes_after_a_cancellation_is_released(tmp_path: Path) -> None:
+async def test_a_hold_that_comes_after_a_cancellation_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager = FileTriggerHoldManager(tmp_path / "a.db")
-    with manager._guarded():
-        obtaining = asyncio.ensure_future(manager.obtain_hold("one"))
-        await asyncio.sleep(0)
-        obtaining.cancel()
-        await asyncio.wait([obtaining])
-        assert obtaining.cancelled()
+    entered, go_on, obtained = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop, obtain = asyncio.get_running_loop(), manager._obtain
+
+    def late(hold_id: str) -> Any:
+        loop.call_soon_threadsafe(entered.set)
+        go_on.wait(PATIENCE)
+        lock = obtain(hold_id)
+        loop.call_soon_threadsafe(obtained.set)
+        return lock
+
+    monkeypatch.setattr(manager, "_obtain", late)
+    obtaining = asyncio.ensure_future(manager.obtain_hold("one"))
+    await asyncio.wait_for(entered.wait(), PATIENCE)
+    obtaining.cancel()
+    await asyncio.wait([obtaining])
+    assert obtaining.cancelled()
+    go_on.set()
+    await asyncio.wait_for(obtained.wait(), PATIENCE)
+    monkeypatch.undo()
     async with asyncio.timeout(PATIENCE):
         while manager.folder.exists():  # noqa: ASYNC110 (its threads tell nothing)
             await asyncio.sleep(0.002)

@@ -523,7 +523,12 @@ async def test_a_handler_that_yields_is_refused(db: Database, recorder: Recorder
 async def test_a_cancelled_tracker_ends_and_says_so(db: Database, recorder: Recorder) -> None:
     """As by a shutdown that cancels every task, or by a handler that cancels its own."""
     recorder.gate = asyncio.Event()
-    tracker = await db.triggers.track_table_diff("lists", recorder, on_error=recorder.on_error)
+
+    async def on_error(error: Exception) -> None:
+        await recorder.on_error(error)
+        raise asyncio.CancelledError("of something that this waited for")
+
+    tracker = await db.triggers.track_table_diff("lists", recorder, on_error=on_error)
     await insert(db, "a")
     await recorder.entered.wait()
     assert tracker._task is not None
