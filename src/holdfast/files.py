@@ -14,7 +14,7 @@ from .errors import NestedTransactionError
 from .local import files as here
 from .local.exporting import check_progress
 from .local.opening import Name, as_name
-from .remote.engine import elsewhere
+from .remote.where import elsewhere
 from .storage import choose_store
 from .storage.store import STEP
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .api import Database
 from .local.opening import Name, as_name, check_options, open_here
-from .remote.engine import elsewhere
+from .remote.where import elsewhere
 
 if TYPE_CHECKING:
     from .holds import TriggerHoldManager

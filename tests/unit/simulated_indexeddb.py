@@ -259,13 +259,13 @@ def worker(origin: Origin) -> Iterator[Host]:
         over(host),
         mock.patch.object(holdfast.storage, "choose_kind", kind),
         mock.patch.object(holdfast.local.files, "choose_kind", kind),
-        mock.patch.dict(hub._hubs, clear=True),
+        mock.patch.dict(hub.Hub.known, clear=True),
     ):
         try:
             yield host
         finally:
             # Its locks go with it.
             host.dead = True
-            for each in hub._hubs.values():
-                each.close()
+            for each in hub.Hub.known.values():
+                each._undo.close()
             origin.locks = LockQueues(_answer)

@@ -162,7 +162,7 @@ async def test_what_cannot_be_made_durable_is_undone(
         )
         assert await db.fetch_value("PRAGMA integrity_check") == "ok"
     assert not heard.done(), "what did not happen is not told"
-    assert not hub._hubs["a.db"].blocks.changed, "nor is anything left to be written later"
+    assert not hub.Hub.known["a.db"].blocks.changed, "nor is anything left to be written later"
 
     origin.full, origin.fail = False, None
     await a.execute("INSERT INTO t(v) VALUES('z')")
@@ -259,7 +259,7 @@ async def test_close_waits_for_a_commit(origin: Origin, a: Database) -> None:
     await closing
     assert await writing == (1, 1)
     assert durable(origin) == ["x"]
-    assert not hub._hubs and not origin.locks.held["holdfast:indexeddb:a.db"]
+    assert not hub.Hub.known and not origin.locks.held["holdfast:indexeddb:a.db"]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -515,12 +515,12 @@ async def test_persisted_triggers_of_a_dead_worker_are_swept(origin: Origin) -> 
 
 
 async def test_one_worker_has_it(origin: Origin, a: Database) -> None:
-    (ours,) = hub._hubs.values()
-    hub._hubs.clear()  # as another worker, which knows nothing of this one
+    (ours,) = hub.Hub.known.values()
+    hub.Hub.known.clear()  # as another worker, which knows nothing of this one
     with pytest.raises(DatabaseBusyError, match=r"'a\.db' is open in another worker.*0\.05 s"):
         await opened(busy_timeout=0.05)
-    assert not hub._hubs
-    hub._hubs["a.db"] = ours
+    assert not hub.Hub.known
+    hub.Hub.known["a.db"] = ours
     for refused in (
         holdfast.import_database("a.db", await a.export(), storage="indexeddb"),
         holdfast.delete_database("a.db", storage="indexeddb"),
@@ -536,7 +536,7 @@ async def test_what_is_no_database_is_left_alone(origin: Origin) -> None:
         await opened()
     await asyncio.sleep(0)
     assert origin.image("a.db")[:8] == b"rubbish!"
-    assert not hub._hubs and not origin.locks.held["holdfast:indexeddb:a.db"]
+    assert not hub.Hub.known and not origin.locks.held["holdfast:indexeddb:a.db"]
 
 
 @pytest.mark.parametrize("name", ["", "a//b", "/a", "..", "a-wal"])

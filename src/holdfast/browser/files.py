@@ -13,7 +13,7 @@ from ..errors import DatabaseBusyError, StorageUnavailableError
 from .host import host
 from .interface import Looking
 from .refusals import ELSEWHERE, explaining
-from .turns import to_its_end
+from .tasks import settle
 
 logger = logging.getLogger("holdfast")
 
@@ -63,7 +63,7 @@ class DatabaseFiles:
             names = to_js([name, f"{name}-wal", f"{name}-journal"])
             if share:
                 finding = host().findFiles(folder, names)
-                found = await to_its_end(finding, _close_found)
+                found = await settle(finding, _close_found)
                 numbers, shared, is_open = found.to_py()
             else:
                 numbers = (await host().nameFiles(folder, names)).to_py()
@@ -117,7 +117,7 @@ class DatabaseFiles:
     async def _open_once(self, numbers: Any, shared: bool) -> None:
         with explaining("OPFS", self.name):
             opening = host().openFiles(numbers, shared)
-            await to_its_end(opening, lambda _: self.close())
+            await settle(opening, lambda _: self.close())
 
     def close(self) -> None:
         """Close the handles that are open: exclusive ones at once, shared ones by `closed`."""

@@ -15,7 +15,7 @@ from pyodide.ffi import create_proxy, to_js
 from ..errors import NotADatabaseError, StorageUnavailableError
 from .host import host
 from .refusals import explaining
-from .turns import to_its_end
+from .tasks import settle
 
 # Bytes; as in host.js.
 BLOCK = 4096
@@ -94,7 +94,7 @@ class BlockStore:
                 )
                 # Cancelled or not, the transaction goes on, and no other may begin before
                 # it has ended.
-                await to_its_end(writing, lambda _: None)
+                await settle(writing, lambda _: None)
         finally:
             proxy.destroy()
 

@@ -223,7 +223,7 @@ class LocksHost(Protocol):
 
 
 class TurnsHost(Protocol):
-    """When Python goes on: see turns.py."""
+    """When Python goes on: see tasks.py."""
 
     @certain
     def settle(self, promise: Any, callback: Callable[[bool, Any], None]) -> None:

@@ -11,7 +11,7 @@ from pyodide.ffi import create_proxy
 
 from .host import host
 from .refusals import explaining, refusal
-from .turns import Answer
+from .tasks import BrowserFuture
 
 _ids = itertools.count(1)
 _waiting: dict[int, WebLock] = {}
@@ -44,7 +44,7 @@ class WebLock:
     def __init__(self, name: str, exclusive: bool, if_available: bool) -> None:
         request, self._release = _functions()
         self.name = name
-        self.granted: Answer[bool] = Answer()
+        self.granted: BrowserFuture[bool] = BrowserFuture()
         self._id = next(_ids)
         _waiting[self._id] = self
         request(self._id, name, exclusive, if_available)

@@ -8,7 +8,7 @@
 import "../browser/host.js";
 import "./worker.mjs";
 import { Block, Calls, ask, checked } from "./calls.mjs";
-import { engine } from "./engines.mjs";
+import { clientOf } from "./where.mjs";
 import { HoldfastError, callSite } from "./errors.mjs";
 import { WORKER_OPTIONS, checkOptions, checkValue, kindOf } from "./options.mjs";
 import { Stream } from "./streams.mjs";
@@ -85,7 +85,7 @@ export async function databases(options) {
 /** The worker, which is everybody's: a signal ends the wait for it, not its start. */
 async function found(storage, options) {
   const signal = checked(options.signal);
-  const starting = engine(storage, options);
+  const starting = clientOf(storage, options);
   if (!signal) return starting;
   const aborted = Promise.withResolvers();
   const abort = () => aborted.reject(signal.reason);

@@ -16,7 +16,7 @@ from ..sqlite.parameters import plain_many, plain_parameters
 from ..sqlite.rows import ExecuteResult, Parameters, Row
 from . import wire
 from .peer import Peer
-from .transactions import Block, RemoteTransaction
+from .transactions import RemoteTransaction, Scope
 
 if TYPE_CHECKING:
     from ..storage import StorageStatus
@@ -106,10 +106,10 @@ class RemoteDatabase(Database):
     # -- transactions ----------------------------------------------------------------------------
 
     def write_transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        return Block(self, writable=True)
+        return Scope(self, writable=True)
 
     def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        return Block(self, writable=False)
+        return Scope(self, writable=False)
 
     # -- changes ---------------------------------------------------------------------------------
 

@@ -138,18 +138,18 @@ class ServedTransaction:
             return
 
 
-class ServedBlock(ServedTransaction):
+class ServedScope(ServedTransaction):
     """A transaction whose block is the client's."""
 
     def __init__(
         self,
         transaction: Transaction,
         context: Context,
-        block: AbstractAsyncContextManager[Transaction],
-        ended: Callable[[ServedBlock], None],
+        scope: AbstractAsyncContextManager[Transaction],
+        ended: Callable[[ServedScope], None],
     ) -> None:
         super().__init__(transaction, context)
-        self._block = block
+        self._scope = scope
         self._ended = ended
 
     async def commit(self) -> None:
@@ -163,7 +163,7 @@ class ServedBlock(ServedTransaction):
     async def _leave(self, error: Exception | None) -> None:
         self._ended(self)
         try:
-            await self._block.__aexit__(None if error is None else type(error), error, None)
+            await self._scope.__aexit__(None if error is None else type(error), error, None)
         except _RolledBack:
             return
 
@@ -250,7 +250,7 @@ class ServedDatabase:
         self.database = database
         self.peer = peer
         self._ended = ended
-        self._blocks: dict[ServedBlock, int] = {}
+        self._scopes: dict[ServedScope, int] = {}
         self._numbers: dict[Transaction, int] = {}
 
     # -- statements ------------------------------------------------------------------------------
@@ -273,17 +273,17 @@ class ServedDatabase:
     # -- transactions ----------------------------------------------------------------------------
 
     async def begin(self, writable: bool) -> Plain:
-        """The number of a `ServedBlock`, and the id of the transaction."""
+        """The number of a `ServedScope`, and the id of the transaction."""
         database = self.database
         block = database.write_transaction() if writable else database.read_transaction()
         transaction = await block.__aenter__()
-        served = ServedBlock(transaction, copy_context(), block, self._forget_block)
-        number = self._blocks[served] = self.peer.export(served)
+        served = ServedScope(transaction, copy_context(), block, self._forget_scope)
+        number = self._scopes[served] = self.peer.export(served)
         self._numbers[served.transaction] = number
         return number, served.transaction.id
 
-    def _forget_block(self, served: ServedBlock) -> None:
-        self.peer.forget(self._blocks.pop(served))
+    def _forget_scope(self, served: ServedScope) -> None:
+        self.peer.forget(self._scopes.pop(served))
         del self._numbers[served.transaction]
 
     def given(self, number: int | None) -> Transaction | None:
@@ -406,10 +406,10 @@ class ServedDatabase:
         await to_its_end(self._close())
 
     async def _close(self) -> None:
-        await give_back(self.database.close, self._end_blocks, self._ended)
+        await give_back(self.database.close, self._end_scopes, self._ended)
 
-    async def _end_blocks(self) -> None:
-        for served in list(self._blocks):
+    async def _end_scopes(self) -> None:
+        for served in list(self._scopes):
             try:
                 await served.roll_back()
             except Exception as error:

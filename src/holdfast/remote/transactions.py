@@ -86,7 +86,7 @@ class RemoteTransaction(Transaction):
         return self._peer.call(self.number, method, *args)
 
 
-class Block(AbstractAsyncContextManager[Transaction]):
+class Scope(AbstractAsyncContextManager[Transaction]):
     """`async with`: commits there on leaving, rolls back there on an error."""
 
     __slots__ = ("_database", "_entered", "_outer", "_transaction", "_writable")

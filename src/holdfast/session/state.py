@@ -38,7 +38,7 @@ class SessionState:
         self.origin = uuid.uuid4().hex
         self.announcements = Announcements()
         # Held by the task that uses the main connection.
-        self.writer_lock = storage.turn
+        self.writer_lock = storage.writer_lock
         self.closing = Closing(self)
         self.open_transactions: set[LocalTransaction] = set()
         self.last_yield = time.monotonic()

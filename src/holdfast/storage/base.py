@@ -71,7 +71,7 @@ class Storage(ABC):
         self.synchronous = synchronous
         self.busy_timeout = BUSY_TIMEOUT
         # The main connection belongs to one write transaction at a time.
-        self.turn = BoundedLock(f"{self.occupants} kept {name!r} busy")
+        self.writer_lock = BoundedLock(f"{self.occupants} kept {name!r} busy")
         # Set by the database: (real table names or None for unknown, whether the schema changed).
         self.on_announcement: Callable[[frozenset[str] | None, bool], None] = lambda *_: None
         # Set by the database: a tab or process that had this database open is gone.

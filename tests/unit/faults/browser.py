@@ -458,7 +458,7 @@ def simulated(browser: Browser) -> Iterator[None]:
         stack.enter_context(over(Host(browser)))
         for module in (node, opfs, opfs_store):
             stack.enter_context(mock.patch.object(module, "load_extension", browser.library.load))
-        stack.enter_context(mock.patch.dict(node._nodes, clear=True))
+        stack.enter_context(mock.patch.dict(node.Node.known, clear=True))
         hooks = [*apsw.connection_hooks, made.append]
         stack.enter_context(mock.patch.object(apsw, "connection_hooks", hooks))
         try:
@@ -468,7 +468,7 @@ def simulated(browser: Browser) -> Iterator[None]:
                 tab.process.die()
             for connection in made:
                 connection.close(True)
-            for name in node._nodes:
+            for name in node.Node.known:
                 _remove(browser.library, name)
             for number in browser.names:
                 del browser.library.host[number]

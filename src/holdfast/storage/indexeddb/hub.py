@@ -8,10 +8,10 @@ of them, and IndexedDB below.
 
 So no two workers ever write the same blocks, whatever version of this package they run.
 
-    turn of the hub -> BEGIN -> the block -> COMMIT, prepared -> IndexedDB -> COMMIT, finished
-    -> turn given back -> announced
+    lock of the hub -> BEGIN -> the block -> COMMIT, prepared -> IndexedDB -> COMMIT, finished
+    -> lock given back -> announced
 
-The turn is kept until IndexedDB has told that the transaction is complete. Others read what is
+The lock is kept until IndexedDB has told that the transaction is complete. Others read what is
 committed meanwhile. A worker that dies before that has told nobody; IndexedDB keeps all of the
 transaction or nothing.
 """
@@ -29,6 +29,7 @@ from ...errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableEr
 from ...giving_back import give_back
 from ...sqlite.connection import Connection
 from ...sqlite.sqltext import quote_name
+from ..joined import Joined
 from .blocks import JOURNAL, Blocks
 
 if TYPE_CHECKING:
@@ -39,59 +40,20 @@ if TYPE_CHECKING:
 # SQLite's page cache for each connection, in KiB; the blocks are in memory anyhow.
 CACHE_KIB = 8000
 
-_hubs: dict[str, Hub] = {}
-
-
-async def join(storage: IndexedDBStorage, bound: Bound) -> Hub:
-    """The hub of the storage's database, opened if this is the first one here."""
-    hub = _hubs.get(storage.name)
-    if hub is None:
-        hub = _hubs[storage.name] = Hub(storage.name)
-    hub.storages.append(storage)
-    try:
-        await hub.opening.acquire(bound)
-        try:
-            if not hub.is_open:
-                await hub.open(storage, bound)
-        finally:
-            hub.opening.release()
-    except BaseException:
-        await leave(storage, hub)
-        raise
-    return hub
-
-
-async def leave(storage: IndexedDBStorage, hub: Hub) -> None:
-    """The storage is closed; the last one closes the hub.
-
-    It does not wait: a tab may be frozen in its transaction for ever.
-    """
-    hub.storages.remove(storage)
-    if hub.storages:
-        if not hub.turn.locked():
-            hub.drop_temporary()
-        # Otherwise the tab that has the turn does it, when it releases the turn.
-    else:
-        from ...browser.locks import arrived
-
-        del _hubs[hub.name]
-        await give_back(hub.close, arrived)
-
 
 def claim_lock(name: str) -> str:
     """The lock of the worker that has a database for itself."""
     return f"holdfast:indexeddb:{name}"
 
 
-class Hub:
+class Hub(Joined["IndexedDBStorage"]):
     """What this worker has of one database."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.storages: list[IndexedDBStorage] = []
-        self.opening = BoundedLock(f"another opening of {name!r} went on")
-        self.is_open = False
-        self.turn = BoundedLock(f"other tabs, or other tasks of this one, kept {name!r} busy")
+        super().__init__(name)
+        self.writer_lock = BoundedLock(
+            f"other tabs, or other tasks of this one, kept {name!r} busy"
+        )
         # Why it cannot be written any more.
         self.failure = ""
         self.blocks: Blocks
@@ -99,8 +61,6 @@ class Hub:
         self._store: BlockStore
         # Who made what there is in the temporary schema: (type, name) -> storage.
         self._temporary: dict[tuple[str, str], IndexedDBStorage] = {}
-        # What `close` has to give back, the last first.
-        self._undo = contextlib.ExitStack()
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -156,11 +116,17 @@ class Hub:
             raise
         return Connection(raw)
 
-    def close(self) -> None:
-        """Give back what `open` took, in the reverse order."""
-        if self.is_open:
-            self.is_open = False
-            self._undo.close()
+    def left(self) -> None:
+        # It does not wait: a tab may be frozen in its transaction for ever.
+        if not self.writer_lock.locked():
+            self.drop_temporary()
+        # Otherwise the tab that has the lock does it, when it releases that.
+
+    async def close(self) -> None:
+        from ...browser.locks import arrived
+
+        self.is_open = False
+        await give_back(self._undo.close, arrived)
 
     # -- a commit --------------------------------------------------------------------------------
 
@@ -244,28 +210,28 @@ class Hub:
                 storage.on_announcement(frozenset(), True)
 
 
-class Turn(BoundedLock):
-    """The hub's turn as one database takes it; the hub's lock is the only state."""
+class HubLock(BoundedLock):
+    """The hub's lock as one database takes it; that one is the only state."""
 
     def __init__(self, storage: IndexedDBStorage) -> None:
         super().__init__("")
         self._storage = storage
-        # Kept: one that waits may get the turn when its storage is closed.
+        # Kept: one that waits may get the lock when its storage is closed.
         self._hub: Hub
 
     def locked(self) -> bool:
-        return self._storage.hub.turn.locked()
+        return self._storage.hub.writer_lock.locked()
 
     def acquire_now(self) -> bool:
         self._hub = self._storage.hub
-        return self._hub.turn.acquire_now()
+        return self._hub.writer_lock.acquire_now()
 
     async def acquire(self, bound: Bound) -> None:
         self._hub = self._storage.hub
-        await self._hub.turn.acquire(bound)
+        await self._hub.writer_lock.acquire(bound)
 
     def release(self) -> None:
         try:
             self._hub.drop_temporary()
         finally:
-            self._hub.turn.release()
+            self._hub.writer_lock.release()

@@ -13,8 +13,8 @@ from ...bounds import Bound
 from ...errors import DatabaseClosedError
 from ...sqlite.connection import Connection
 from ..base import Storage, StorageStatus
-from ..opfs.node import check_name
-from .hub import CACHE_KIB, Hub, Turn, join, leave
+from ..names import name_segments
+from .hub import CACHE_KIB, Hub, HubLock
 from .store import IndexedDBStore
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class IndexedDBStorage(Storage):
 
     def __init__(self, name: str, synchronous: str) -> None:
         super().__init__(name, synchronous)
-        check_name(name)
+        name_segments(name)
         self.hold_prefix = f"{name}#"
-        self.turn = Turn(self)
+        self.writer_lock = HubLock(self)
         # A database that this worker itself opens counts as a tab of its own.
         self._tab = current_tab.get() or self
         self._hub: Hub | None = None
@@ -52,7 +52,7 @@ class IndexedDBStorage(Storage):
         return self._hub
 
     async def open(self, bound: Bound) -> Connection:
-        self._hub = await join(self, bound)
+        self._hub = await Hub.join(self, bound)
         return self._hub.main
 
     async def connect_reader(self, bound: Bound) -> Connection:
@@ -67,7 +67,7 @@ class IndexedDBStorage(Storage):
     async def close(self) -> None:
         hub, self._hub = self._hub, None
         if hub is not None:
-            await leave(self, hub)
+            await hub.leave(self)
 
     def store(self) -> IndexedDBStore:
         return IndexedDBStore(self.name)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...bounds import Bound
-from ..opfs.node import check_name
-from ..store import CACHE_KIB, Scratch, Store
+from ..claimed import ClaimedStore
+from ..names import name_segments
+from ..store import CACHE_KIB, Scratch
 from .blocks import JOURNAL, Blocks
 from .hub import claim_lock
 
@@ -30,12 +31,12 @@ async def names() -> list[str]:
     return sorted(await names())
 
 
-class IndexedDBStore(Store):
+class IndexedDBStore(ClaimedStore):
     """A database in IndexedDB."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        check_name(name)
+        name_segments(name)
 
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Scratch]:
@@ -45,19 +46,11 @@ class IndexedDBStore(Store):
         finally:
             blocks.close()
 
-    async def check_free(self, bound: Bound) -> None:
-        from ...browser.locks import arrived
-
-        (await self._claim(bound)).release()
-        await arrived()
-
     @asynccontextmanager
     async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         from ...browser.indexeddb import BlockStore
-        from ...browser.locks import arrived
 
-        lock = await self._claim(bound)
-        try:
+        async with self.claimed(bound):
             new = Blocks(self.name, [], 0)
             try:
                 raw = new.connect_writer()
@@ -75,20 +68,12 @@ class IndexedDBStore(Store):
                     store.close()
             finally:
                 new.close()
-        finally:
-            lock.release()
-            await arrived()
 
     async def delete(self, bound: Bound) -> bool:
         from ...browser.indexeddb import delete
-        from ...browser.locks import arrived
 
-        lock = await self._claim(bound)
-        try:
+        async with self.claimed(bound):
             return await delete(self.name)
-        finally:
-            lock.release()
-            await arrived()
 
     async def _claim(self, bound: Bound) -> WebLock:
         from ...browser.locks import WebLocks

@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...bounds import Bound, BoundedLock
+from ...bounds import Bound
 from ...errors import DatabaseBusyError, StorageUnavailableError
 from ...giving_back import give_back
 from ...sqlite.connection import Connection
-from ..base import check_not_memory
 from ..history import History, Step
+from ..joined import Joined
+from ..names import name_segments
 from .leases import Leases, Level
 from .presence import SOON, Presence
 from .wal import Wal
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from ...browser.channel import Channel
     from ...browser.files import DatabaseFiles
     from ...browser.locks import WebLock
-    from ...browser.turns import Turns
+    from ...browser.tasks import BrowserTasks
     from .storage import OpfsStorage
 
 logger = logging.getLogger("holdfast")
@@ -59,55 +60,6 @@ _LATE = 2.0
 
 # A tab's id, of whatever protocol.
 _TAB = re.compile(r"\d+-[0-9a-f]{32}")
-
-_nodes: dict[str, Node] = {}
-
-
-async def join(storage: OpfsStorage, bound: Bound) -> Node:
-    """The node of the storage's database, opened if this is the first one here."""
-    node = _nodes.get(storage.name)
-    if node is None:
-        node = _nodes[storage.name] = Node(storage.name)
-    node.storages.append(storage)
-    try:
-        await node.opening.acquire(bound)
-        try:
-            if not node.is_open:
-                await node.open(bound)
-        finally:
-            node.opening.release()
-    except BaseException:
-        await leave(storage, node)
-        raise
-    return node
-
-
-async def leave(storage: OpfsStorage, node: Node) -> None:
-    """The storage is closed; the last one closes the node."""
-    node.storages.remove(storage)
-    if not node.storages:
-        del _nodes[node.name]
-        await node.close()
-
-
-def check_name(name: str) -> list[str]:
-    """The segments of a database's name. ValueError: it is none."""
-    segments = name.split("/")
-    if any(segment in ("", ".", "..") for segment in segments):
-        raise ValueError(
-            f"{name!r} is no database name: it is one or more segments parted by '/', none of "
-            "them empty, '.' or '..'"
-        )
-    check_not_memory(name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name!r} has a lone surrogate, which is no character") from None
-    if segments[-1].endswith(("-wal", "-journal")):
-        raise ValueError(
-            f"{name!r} ends as the files that SQLite keeps beside a database; choose another name"
-        )
-    return segments
 
 
 def files_lock(name: str) -> str:
@@ -142,23 +94,20 @@ def _ids(name: str, locks: Iterable[str]) -> list[str]:
     return [tab for tab in found if _TAB.fullmatch(tab)]
 
 
-class Node:
+class Node(Joined["OpfsStorage"]):
     """What this worker has of one database."""
 
     def __init__(self, name: str) -> None:
         from ...browser.locks import WebLocks
 
-        self.name = name
+        super().__init__(name)
         self.tab = f"{PROTOCOL}-{uuid.uuid4().hex}"
         self.locks = WebLocks()
-        self.storages: list[OpfsStorage] = []
-        self.opening = BoundedLock(f"another opening of {name!r} went on")
-        self.is_open = False
         self.history: History | None = None
         self.files: DatabaseFiles
         self.leases: Leases
         self.presence: Presence
-        self.turns: Turns
+        self.tasks: BrowserTasks
         self.wal: Wal
         self._control: apsw.Connection
         self._channel: Channel
@@ -168,19 +117,17 @@ class Node:
         self._unsent: set[str] | None = None
         self._unsent_ddl = False
         self._unsent_steps: list[Step] = []
-        # What `close` has to give back, the last first.
-        self._undo = contextlib.ExitStack()
 
     # -- opening and closing ---------------------------------------------------------------------
 
-    async def open(self, bound: Bound) -> None:
+    async def open(self, storage: OpfsStorage, bound: Bound) -> None:
         """Files, VFS, leases, channel and tab lock; all or nothing."""
         from ...browser.channel import Channel
         from ...browser.files import DatabaseFiles, look
         from ...browser.host import vfs_functions
-        from ...browser.turns import Turns
+        from ...browser.tasks import BrowserTasks
 
-        *folder, name = check_name(self.name)
+        *folder, name = name_segments(self.name)
         with contextlib.ExitStack() as undo:
             looking = look([FOLDER, *folder])
             self._tab_lock = self.locks.request(tab_lock(self.name, self.tab))
@@ -212,8 +159,8 @@ class Node:
             )
             undo.callback(self._control.execute, "SELECT holdfast_vfs_remove(?)", (self.name,))
 
-            self.turns = Turns()
-            undo.callback(self.turns.close)
+            self.tasks = BrowserTasks()
+            undo.callback(self.tasks.close)
             self.leases = Leases(
                 f"holdfast:{self.name}",
                 self.locks,
@@ -221,7 +168,7 @@ class Node:
                 self._set_level,
                 None if self.files.shared else self.files,
                 lambda: bool(self._peers),
-                self.turns.soon,
+                self.tasks.soon,
                 title=self.name,
             )
             undo.callback(self.leases.close)
@@ -378,7 +325,7 @@ class Node:
     def _note(self, tables: frozenset[str], ddl: bool, step: Step | None) -> None:
         if self._unsent is None:
             self._unsent = set()
-            self.turns.soon(self._send)
+            self.tasks.soon(self._send)
         self._unsent |= tables
         if step is not None:
             before, after = step

@@ -82,16 +82,10 @@ class Requests:
         self._waiting.append(waiting)
         self._insist_within(min(bound.left, QUIET if quiet else REPEAT))
         try:
-            # A lock granted at the moment of closing would never be released.
-            if await request.granted and not self._closed:
+            if await self._is_granted(request):
                 return request
-        except BaseException:
-            request.release()
-            raise
         finally:
             self._waiting.remove(waiting)
-        request.release()
-        self.check_open()
         raise DatabaseBusyError(
             f"other tabs kept {self._title!r} busy for longer than {bound}; "
             "try again, or look for a transaction that is left open there"
@@ -104,15 +98,19 @@ class Requests:
         """
         self.check_open()
         request = self._locks.request(f"{self._name}:{what}", if_available=True)
+        return request if await self._is_granted(request) else None
+
+    async def _is_granted(self, request: LockRequest) -> bool:
+        """Whether it was; otherwise it is given back. DatabaseClosedError: as `ask`."""
+        granted = False
         try:
-            if await request.granted and not self._closed:
-                return request
-        except BaseException:
-            request.release()
-            raise
-        request.release()
+            # A lock granted at the moment of closing would never be released.
+            granted = await request.granted and not self._closed
+        finally:
+            if not granted:
+                request.release()
         self.check_open()
-        return None
+        return granted
 
     def _insist_within(self, seconds: float) -> None:
         # One timer for all that waits: most of it is granted long before.

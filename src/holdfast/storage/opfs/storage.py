@@ -19,8 +19,9 @@ from ...sqlite.connection import Connection, Touched
 from ...sqlite.settings import RawConnection
 from ..base import Storage, StorageStatus
 from ..history import History, Step
+from ..names import name_segments
 from .leases import Level
-from .node import Node, check_name, join, leave, load_extension
+from .node import Node, load_extension
 from .presence import NOW_AND_THEN
 from .store import OpfsStore
 from .wal import CATCH_UP
@@ -41,7 +42,7 @@ class OpfsStorage(Storage):
 
     def __init__(self, name: str, synchronous: str) -> None:
         super().__init__(name, synchronous)
-        check_name(name)
+        name_segments(name)
         self.hold_prefix = f"{name}#"
         self._node: Node | None = None
         self._main: Connection | None = None
@@ -65,7 +66,7 @@ class OpfsStorage(Storage):
     # -- opening and closing ---------------------------------------------------------------------
 
     async def open(self, bound: Bound) -> Connection:
-        self._node = await join(self, bound)
+        self._node = await Node.join(self, bound)
         try:
             self._main = await self._connect_first(bound)
         except BaseException:
@@ -186,7 +187,7 @@ class OpfsStorage(Storage):
         if node is not None:
             # The leases may be those of other connections of this worker, too.
             leave_read = [node.leases.leave_read] * self._reads
-            await give_back(*leave_read, lambda: leave(self, node))
+            await give_back(*leave_read, lambda: node.leave(self))
 
     def store(self) -> OpfsStore:
         return OpfsStore(self.name)
@@ -199,10 +200,10 @@ class OpfsStorage(Storage):
     # -- access ----------------------------------------------------------------------------------
 
     async def let_others_go(self) -> None:
-        await self.node.turns.next()
+        await self.node.tasks.next()
 
     def event(self) -> asyncio.Event:
-        return self.node.turns.event()
+        return self.node.tasks.event()
 
     def begin_read_now(self, connection: Connection) -> bool:
         if not self.node.leases.read_now():

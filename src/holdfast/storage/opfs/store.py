@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...bounds import Bound
+from ..claimed import ClaimedStore
+from ..names import name_segments
 from ..store import HEADER, Scratch, Store, holds_database, prepare, release
 from .leases import FIRST_PAUSE, Level
-from .node import FOLDER, check_name, claim_lock, files_lock, load_extension, tab_lock, tabs_of
+from .node import FOLDER, claim_lock, files_lock, load_extension, tab_lock, tabs_of
 
 if TYPE_CHECKING:
     from ...browser.files import DatabaseFiles
@@ -55,12 +57,12 @@ async def names() -> list[str]:
     )
 
 
-class OpfsStore(Store):
+class OpfsStore(ClaimedStore):
     """A database in OPFS."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        *folder, self._file = check_name(name)
+        *folder, self._file = name_segments(name)
         self._folder = [FOLDER, *folder]
 
     # -- scratch ---------------------------------------------------------------------------------
@@ -98,19 +100,11 @@ class OpfsStore(Store):
 
     # -- alone -----------------------------------------------------------------------------------
 
-    async def check_free(self, bound: Bound) -> None:
-        from ...browser.locks import arrived
-
-        (await self._claim(bound)).release()
-        await arrived()
-
     @asynccontextmanager
     async def replacing(self, bound: Bound) -> AsyncIterator[apsw.Connection]:
         from ...browser.files import remove
-        from ...browser.locks import arrived
 
-        lock = await self._claim(bound)
-        try:
+        async with self.claimed(bound):
             async with _opened(self, self._folder, self._file) as files:
                 with _alone(self.name, files):
                     try:
@@ -126,17 +120,12 @@ class OpfsStore(Store):
                 nothing = not files.size()
             if nothing:
                 await remove(self._folder, self._names())
-        finally:
-            lock.release()
-            await arrived()
 
     async def delete(self, bound: Bound) -> bool:
         from ...browser.files import entries, remove
-        from ...browser.locks import arrived
 
         await self.discard()
-        lock = await self._claim(bound)
-        try:
+        async with self.claimed(bound):
             if self._file not in await entries(self._folder):
                 return False
             async with _opened(self, self._folder, self._file) as files:
@@ -144,9 +133,6 @@ class OpfsStore(Store):
                 files.empty()
             await remove(self._folder, self._names())
             return found
-        finally:
-            lock.release()
-            await arrived()
 
     def _names(self) -> list[str]:
         return [self._file + suffix for suffix in _SUFFIXES]

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _Waiting = tuple[Callable[[Any], object], contextvars.Context]
 
 
-class Answer(asyncio.Future[T], Generic[T]):
+class BrowserFuture(asyncio.Future[T], Generic[T]):
     """A future whose waiters `answer` runs itself; otherwise it is like any other."""
 
     def __init__(self) -> None:
@@ -84,13 +84,13 @@ class Answer(asyncio.Future[T], Generic[T]):
             self.get_loop().call_soon(callback, self, context=context)
 
 
-async def to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
+async def settle(promise: Any, undo: Callable[[Any], object]) -> Any:
     """What JavaScript answers. A cancelled caller still waits for the answer, and undoes it.
 
     JavaScript goes on, and the handles that it opens would keep others out of the files.
     """
     found: list[tuple[bool, Any]] = []
-    answer: Answer[None] = Answer()
+    answer: BrowserFuture[None] = BrowserFuture()
     cancelled: asyncio.CancelledError | None = None
 
     def settled(fulfilled: bool, value: Any) -> None:
@@ -104,7 +104,7 @@ async def to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
         try:
             await answer
         except asyncio.CancelledError as error:
-            cancelled, answer = error, Answer()
+            cancelled, answer = error, BrowserFuture()
     proxy.destroy()
     fulfilled, value = found[0]
     if cancelled is not None:
@@ -118,20 +118,20 @@ async def to_its_end(promise: Any, undo: Callable[[Any], object]) -> Any:
 class Signal(asyncio.Event):
     """An event whose waiters go on in the browser's next task."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, tasks: BrowserTasks) -> None:
         super().__init__()
-        self._turns = turns
-        self._answers: list[Answer[None]] = []
+        self._tasks = tasks
+        self._answers: list[BrowserFuture[None]] = []
 
     def set(self) -> None:
         super().set()
         answers, self._answers = self._answers, []
         for answer in answers:
-            self._turns.after(answer)
+            self._tasks.after(answer)
 
     async def wait(self) -> Literal[True]:
         if not self.is_set():
-            answer: Answer[None] = Answer()
+            answer: BrowserFuture[None] = BrowserFuture()
             self._answers.append(answer)
             try:
                 await answer
@@ -141,13 +141,13 @@ class Signal(asyncio.Event):
         return True
 
 
-class Turns:
+class BrowserTasks:
     """The turns of this worker's event loop, as one database needs them."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._soon: list[Callable[[], None]] = []
-        self._next: deque[Answer[None]] = deque()
+        self._next: deque[BrowserFuture[None]] = deque()
         self._run_soon = create_proxy(self._now)
         self._run_next = create_proxy(self._turned)
         self._closed = False
@@ -160,9 +160,9 @@ class Turns:
 
     async def next(self) -> None:
         """Let other tasks go first, and the messages that have come."""
-        await self.after(Answer())
+        await self.after(BrowserFuture())
 
-    def after(self, answer: Answer[None]) -> Answer[None]:
+    def after(self, answer: BrowserFuture[None]) -> BrowserFuture[None]:
         """Have it answered in the browser's next task."""
         self._next.append(answer)
         host().nextTask(self._run_next)

@@ -1,4 +1,4 @@
-// Which worker has the databases of a page without Python; as remote/engine.py. Part of holdfast.mjs.
+// Which worker has the databases of a page without Python; as remote/where.py. Part of holdfast.mjs.
 //
 // The page may be a worker of the application's own: what it starts then is a worker of that worker.
 //
@@ -26,7 +26,7 @@ let noOpfs = null;
 let said = {};
 
 /** The other end of `storage`: a Peer that was greeted. */
-export async function engine(storage, options) {
+export async function clientOf(storage, options) {
   if (!("Worker" in globalThis)) throw noWorkers();
   if (storage === "indexeddb") {
     if (!shared || shared.ended) {
@@ -40,13 +40,13 @@ export async function engine(storage, options) {
   if (storage !== "auto") return ownWorker(options, storage === "opfs");
   try {
     if (noOpfs) throw noOpfs;
-    return await engine("opfs", options);
+    return await clientOf("opfs", options);
   } catch (error) {
     // Nothing else leads to another storage: a name means one database.
     if (error !== noOpfs) throw error;
   }
   try {
-    return await engine("indexeddb", options);
+    return await clientOf("indexeddb", options);
   } catch (error) {
     if (error.name !== "StorageUnavailableError") throw error;
     const tried = `"opfs": ${noOpfs.message}; "indexeddb": ${error.message}`;

@@ -90,19 +90,19 @@ def browser() -> Browser:
 
 
 @pytest.fixture
-def turns(browser: Browser) -> Iterator[Any]:
+def tasks(browser: Browser) -> Iterator[Any]:
     """The module."""
     ffi, host = ModuleType("pyodide.ffi"), ModuleType("holdfast.browser.host")
     ffi.__dict__.update(create_proxy=browser.create_proxy)
     host.__dict__.update(host=lambda: browser)
     modules = {"pyodide": ModuleType("pyodide"), ffi.__name__: ffi, host.__name__: host}
-    name = "holdfast.browser.turns"
+    name = "holdfast.browser.tasks"
     with mock.patch.dict(sys.modules, modules):
         sys.modules.pop(name, None)
         yield importlib.import_module(name)
         sys.modules.pop(name, None)
     package = importlib.import_module("holdfast.browser")
-    for attribute in ("turns", "host"):
+    for attribute in ("tasks", "host"):
         vars(package).pop(attribute, None)
 
 
@@ -123,9 +123,9 @@ async def errors() -> list[dict[str, Any]]:
 
 
 async def test_who_waits_for_an_answer_goes_on_in_the_call_that_brings_it(
-    browser: Browser, turns: Any
+    browser: Browser, tasks: Any
 ) -> None:
-    answer = turns.Answer()
+    answer = tasks.BrowserFuture()
     who: ContextVar[str] = ContextVar("who")
     seen: list[tuple[str, int, str | None]] = []
 
@@ -149,14 +149,14 @@ async def test_who_waits_for_an_answer_goes_on_in_the_call_that_brings_it(
     assert late == [7]
 
 
-async def test_an_answer_is_a_future_like_any_other_in_all_else(turns: Any) -> None:
+async def test_an_answer_is_a_future_like_any_other_in_all_else(tasks: Any) -> None:
     async def outcome(answer: Any) -> Any:
         try:
             return await answer
         except BaseException as error:
             return error
 
-    given, failed, cancelled = (turns.Answer() for _ in range(3))
+    given, failed, cancelled = (tasks.BrowserFuture() for _ in range(3))
     tasks = [asyncio.create_task(outcome(answer)) for answer in (given, failed, cancelled)]
     await settled()
     given.set_result(1)
@@ -173,7 +173,7 @@ async def test_an_answer_is_a_future_like_any_other_in_all_else(turns: Any) -> N
     def first(future: Any) -> None:
         called.append("first")
 
-    answer = turns.Answer()
+    answer = tasks.BrowserFuture()
     answer.add_done_callback(first)
     answer.add_done_callback(lambda future: called.append("second"))
     answer.add_done_callback(first)
@@ -184,9 +184,9 @@ async def test_an_answer_is_a_future_like_any_other_in_all_else(turns: Any) -> N
 
 
 async def test_a_callback_that_fails_keeps_nobody_from_the_answer(
-    browser: Browser, turns: Any, errors: list[dict[str, Any]]
+    browser: Browser, tasks: Any, errors: list[dict[str, Any]]
 ) -> None:
-    answer = turns.Answer()
+    answer = tasks.BrowserFuture()
     called: list[Any] = []
     answer.add_done_callback(lambda future: 1 / 0)
     answer.add_done_callback(called.append)
@@ -196,10 +196,10 @@ async def test_a_callback_that_fails_keeps_nobody_from_the_answer(
 
 
 async def test_a_generator_that_begins_in_an_answer_is_known_to_its_loop(
-    browser: Browser, turns: Any
+    browser: Browser, tasks: Any
 ) -> None:
     """Else nobody would close it when it is left."""
-    answer = turns.Answer()
+    answer = tasks.BrowserFuture()
     closed = asyncio.Event()
 
     async def numbers() -> Any:
@@ -230,14 +230,14 @@ async def test_a_generator_that_begins_in_an_answer_is_known_to_its_loop(
     await asyncio.wait_for(closed.wait(), PATIENCE)
 
 
-# -- turns -----------------------------------------------------------------------------------------
+# -- tasks -----------------------------------------------------------------------------------------
 
 
 async def test_soon_is_once_for_all_that_was_asked_for(
-    browser: Browser, turns: Any, errors: list[dict[str, Any]]
+    browser: Browser, tasks: Any, errors: list[dict[str, Any]]
 ) -> None:
     loop = asyncio.get_running_loop()
-    made = turns.Turns()
+    made = tasks.BrowserTasks()
     called: list[Any] = []
 
     def again() -> None:
@@ -256,8 +256,8 @@ async def test_soon_is_once_for_all_that_was_asked_for(
     made.close()
 
 
-async def test_next_lets_a_task_of_the_browser_go_first(browser: Browser, turns: Any) -> None:
-    made = turns.Turns()
+async def test_next_lets_a_task_of_the_browser_go_first(browser: Browser, tasks: Any) -> None:
+    made = tasks.BrowserTasks()
     done: list[str] = []
 
     async def wait(name: str) -> None:
@@ -277,8 +277,8 @@ async def test_next_lets_a_task_of_the_browser_go_first(browser: Browser, turns:
     made.close()
 
 
-async def test_waiters_of_an_event_go_on_in_the_next_task(browser: Browser, turns: Any) -> None:
-    made = turns.Turns()
+async def test_waiters_of_an_event_go_on_in_the_next_task(browser: Browser, tasks: Any) -> None:
+    made = tasks.BrowserTasks()
     event = made.event()
     done: list[str] = []
 
@@ -311,9 +311,9 @@ async def test_waiters_of_an_event_go_on_in_the_next_task(browser: Browser, turn
 
 @pytest.mark.parametrize("last", ["soon", "next"])
 async def test_what_was_asked_for_before_the_close_still_happens(
-    browser: Browser, turns: Any, last: str
+    browser: Browser, tasks: Any, last: str
 ) -> None:
-    made = turns.Turns()
+    made = tasks.BrowserTasks()
     done: list[str] = []
     waiting = asyncio.create_task(made.next())
     await settled()
@@ -331,8 +331,8 @@ async def test_what_was_asked_for_before_the_close_still_happens(
 
 
 @pytest.mark.parametrize("first", ["soon", "next"])
-async def test_of_a_closed_one_nothing_is_left(browser: Browser, turns: Any, first: str) -> None:
-    made = turns.Turns()
+async def test_of_a_closed_one_nothing_is_left(browser: Browser, tasks: Any, first: str) -> None:
+    made = tasks.BrowserTasks()
     if first == "soon":
         made.soon(lambda: None)
         browser.microtask()
@@ -351,15 +351,15 @@ async def test_of_a_closed_one_nothing_is_left(browser: Browser, turns: Any, fir
 class Work:
     """A promise that somebody waits for, and what was undone."""
 
-    def __init__(self, turns: Any) -> None:
+    def __init__(self, tasks: Any) -> None:
         self.undone: list[Any] = []
         self.promise: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        waited: Awaitable[Any] = turns.to_its_end(self.promise, self.undone.append)
+        waited: Awaitable[Any] = tasks.settle(self.promise, self.undone.append)
         self.task = asyncio.ensure_future(waited)
 
 
-async def test_what_javascript_answers_is_waited_for(browser: Browser, turns: Any) -> None:
-    work = Work(turns)
+async def test_what_javascript_answers_is_waited_for(browser: Browser, tasks: Any) -> None:
+    work = Work(tasks)
     await settled()
     assert not work.task.done()
     browser.fulfil("handles")
@@ -368,8 +368,8 @@ async def test_what_javascript_answers_is_waited_for(browser: Browser, turns: An
     assert work.undone == [] and browser.proxies[0].destroyed
 
 
-async def test_what_javascript_refuses_is_the_error_itself(browser: Browser, turns: Any) -> None:
-    work = Work(turns)
+async def test_what_javascript_refuses_is_the_error_itself(browser: Browser, tasks: Any) -> None:
+    work = Work(tasks)
     await settled()
     refused = OSError("NoModificationAllowedError")
     browser.reject(refused)
@@ -381,9 +381,9 @@ async def test_what_javascript_refuses_is_the_error_itself(browser: Browser, tur
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_who_is_cancelled_waits_for_it_and_undoes_it(
-    browser: Browser, turns: Any, times: int
+    browser: Browser, tasks: Any, times: int
 ) -> None:
-    work = Work(turns)
+    work = Work(tasks)
     await settled()
     for _ in range(times):
         work.task.cancel()
@@ -395,8 +395,8 @@ async def test_who_is_cancelled_waits_for_it_and_undoes_it(
     assert work.undone == ["handles"] and browser.proxies[0].destroyed
 
 
-async def test_of_what_failed_there_is_nothing_to_undo(browser: Browser, turns: Any) -> None:
-    work = Work(turns)
+async def test_of_what_failed_there_is_nothing_to_undo(browser: Browser, tasks: Any) -> None:
+    work = Work(tasks)
     await settled()
     work.task.cancel()
     await settled()
@@ -407,9 +407,9 @@ async def test_of_what_failed_there_is_nothing_to_undo(browser: Browser, turns: 
     assert work.promise.exception() is not None
 
 
-async def test_cancelled_after_the_answer_it_undoes_it(browser: Browser, turns: Any) -> None:
+async def test_cancelled_after_the_answer_it_undoes_it(browser: Browser, tasks: Any) -> None:
     """The two may come in the same turn: what was opened is not left to nobody."""
-    work = Work(turns)
+    work = Work(tasks)
     await settled()
     work.task.cancel()
     browser.fulfil("handles")

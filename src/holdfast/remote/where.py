@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .client import Client
 
 # The workers of this page, by storage, once they were asked for.
-_engines: dict[str, asyncio.Task[Client]] = {}
+_workers: dict[str, asyncio.Task[Client]] = {}
 
 
 async def elsewhere(storage: str, worker: str | None = None) -> Client | None:
@@ -36,7 +36,7 @@ async def elsewhere(storage: str, worker: str | None = None) -> Client | None:
     from ..browser.page import is_page, is_shared_worker
 
     if is_page():
-        return await (_first(worker) if storage == "auto" else _engine(storage, worker))
+        return await (_first(worker) if storage == "auto" else _client(storage, worker))
     if storage == "indexeddb" and not is_shared_worker():
         raise StorageUnavailableError(
             'storage="indexeddb" is one connection for all pages, in a shared worker, and only a '
@@ -52,25 +52,25 @@ class _NoOpfs(StorageUnavailableError):
 
 async def _first(worker: str | None) -> Client:
     try:
-        return await _engine("opfs", worker)
+        return await _client("opfs", worker)
     except _NoOpfs as error:
         # Nothing else leads to another storage: a name means one database.
         no_opfs = error
     try:
-        return await _engine("indexeddb", worker)
+        return await _client("indexeddb", worker)
     except StorageUnavailableError as error:
         raise StorageUnavailableError(
             f'no durable storage is available. Tried: "opfs": {no_opfs}; "indexeddb": {error}'
         ) from error
 
 
-async def _engine(storage: str, worker: str | None) -> Client:
-    engine = _engines.get(storage)
-    if engine is None or _has_ended(engine):
+async def _client(storage: str, worker: str | None) -> Client:
+    starting = _workers.get(storage)
+    if starting is None or _has_ended(starting):
         start = _start_own if storage == "opfs" else _start_shared
-        engine = _engines[storage] = asyncio.ensure_future(start(worker))
+        starting = _workers[storage] = asyncio.ensure_future(start(worker))
     # Who is cancelled does not take it from others that wait for it.
-    return await asyncio.shield(engine)
+    return await asyncio.shield(starting)
 
 
 async def _start_own(url: str | None) -> Client:
@@ -122,7 +122,9 @@ async def _start_shared(url: str | None) -> Client:
     return client
 
 
-def _has_ended(engine: asyncio.Task[Client]) -> bool:
-    if not engine.done():
+def _has_ended(starting: asyncio.Task[Client]) -> bool:
+    if not starting.done():
         return False
-    return engine.cancelled() or engine.exception() is not None or engine.result().closed
+    if starting.cancelled() or starting.exception() is not None:
+        return True
+    return starting.result().closed
