@@ -19,7 +19,7 @@ from unittest import mock
 from holdfast.browser.interface import Host
 
 # Of holdfast.browser what runs over a simulated host.
-_MODULES = ("refusals", "channel", "turns", "files", "locks", "indexeddb")
+_MODULES = ("refusals", "channel", "tasks", "files", "locks", "indexeddb")
 
 
 class JsException(Exception):

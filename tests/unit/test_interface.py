@@ -10,7 +10,7 @@ from typing import Any
 import faults.browser
 import pytest
 import simulated_indexeddb
-import test_turns
+import test_tasks
 
 import holdfast.browser
 from holdfast.browser.interface import (
@@ -21,7 +21,7 @@ from holdfast.browser.interface import (
     JsChannel,
     LocksHost,
     StorageHost,
-    TurnsHost,
+    TasksHost,
 )
 
 FOLDER = Path(holdfast.browser.__path__[0])
@@ -47,11 +47,11 @@ def takes(call: Any) -> int:
 
 
 SIMULATED = [
-    (faults.browser.Host, calls(FilesHost, StorageHost, LocksHost, TurnsHost)),
+    (faults.browser.Host, calls(FilesHost, StorageHost, LocksHost, TasksHost)),
     (faults.browser.Channel, calls(JsChannel)),
-    (simulated_indexeddb.Host, calls(BlocksHost, StorageHost, TurnsHost)),
+    (simulated_indexeddb.Host, calls(BlocksHost, StorageHost, TasksHost)),
     (simulated_indexeddb.Host, {n: c for n, c in calls(LocksHost).items() if n != "channel"}),
-    (test_turns.Browser, calls(TurnsHost)),
+    (test_tasks.Browser, calls(TasksHost)),
 ]
 
 

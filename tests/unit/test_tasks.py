@@ -157,13 +157,13 @@ async def test_an_answer_is_a_future_like_any_other_in_all_else(tasks: Any) -> N
             return error
 
     given, failed, cancelled = (tasks.BrowserFuture() for _ in range(3))
-    tasks = [asyncio.create_task(outcome(answer)) for answer in (given, failed, cancelled)]
+    waiting = [asyncio.create_task(outcome(answer)) for answer in (given, failed, cancelled)]
     await settled()
     given.set_result(1)
     failed.set_exception(KeyError("x"))
     assert cancelled.cancel() and not cancelled.cancel()
-    assert not any(task.done() for task in tasks), "not inside of the call"
-    one, error, end = await asyncio.gather(*tasks)
+    assert not any(task.done() for task in waiting), "not inside of the call"
+    one, error, end = await asyncio.gather(*waiting)
     assert one == 1
     assert isinstance(error, KeyError)
     assert isinstance(end, asyncio.CancelledError)

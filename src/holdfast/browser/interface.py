@@ -222,7 +222,7 @@ class LocksHost(Protocol):
     def channel(self, name: str, on_message: Callable[[str], None]) -> JsChannel: ...
 
 
-class TurnsHost(Protocol):
+class TasksHost(Protocol):
     """When Python goes on: see tasks.py."""
 
     @certain
@@ -255,7 +255,7 @@ class FlagsHost(Protocol):
         ...
 
 
-class Host(FilesHost, StorageHost, BlocksHost, LocksHost, TurnsHost, FlagsHost, Protocol):
+class Host(FilesHost, StorageHost, BlocksHost, LocksHost, TasksHost, FlagsHost, Protocol):
     """All of it."""
 
     version: str
