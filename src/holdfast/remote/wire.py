@@ -17,7 +17,7 @@ from .. import errors
 from ..api.operations import DiffOperation
 from ..api.records import DiffRecord, TrackedTrigger
 from ..schema import Column, Schema, Table
-from ..sqlite.rows import ExecuteResult, Row
+from ..sqlite.rows import ExecuteResult, Row, columns_of, values_of
 from ..storage import StorageStatus
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
@@ -33,7 +33,7 @@ class PlainRows(NamedTuple):
 
 
 def plain_rows(rows: Sequence[Row]) -> PlainRows:
-    return PlainRows(rows[0]._columns if rows else (), [row._values for row in rows])
+    return PlainRows(columns_of(rows[0]) if rows else (), list(map(values_of, rows)))
 
 
 def read_rows(plain: Sequence[Any]) -> list[Row]:
@@ -42,7 +42,7 @@ def read_rows(plain: Sequence[Any]) -> list[Row]:
 
 
 def plain_row(row: Row | None) -> tuple[tuple[str, ...], tuple[Any, ...]] | None:
-    return None if row is None else (row._columns, row._values)
+    return None if row is None else (columns_of(row), values_of(row))
 
 
 def read_result(plain: Sequence[int]) -> ExecuteResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 SQLiteValue = None | int | float | str | bytes
@@ -65,3 +66,8 @@ class Row(Sequence[Any]):
     def __repr__(self) -> str:
         pairs = zip(self._columns, self._values, strict=True)
         return f"Row({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+
+
+# The two parts of a row.
+columns_of: attrgetter[tuple[str, ...]] = attrgetter("_columns")
+values_of: attrgetter[tuple[Any, ...]] = attrgetter("_values")
