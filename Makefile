@@ -13,7 +13,7 @@ export PYTHON
 BUILD := .build
 VENV := $(BUILD)/venv
 RUN := $(VENV)/bin/python
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/holdfast/version.py)
 WHEEL := dist/holdfast-$(VERSION)-py3-none-any.whl
 EMSCRIPTEN_WHEEL := dist/emscripten/holdfast-$(VERSION)-py3-none-any.whl
 SOURCES := $(shell find src -type f -not -path '*/__pycache__/*') \

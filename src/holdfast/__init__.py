@@ -4,6 +4,8 @@
 other's tables, `Database.triggers`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .api import (
     Database,
     DiffContext,
@@ -32,16 +34,15 @@ from .errors import (
     UnknownSourceError,
 )
 from .files import databases, delete_database, import_database, persist
-from .holds import (
-    FileTriggerHoldManager,
-    MemoryTriggerHoldManager,
-    NavigatorTriggerHoldManager,
-    TriggerHoldManager,
-)
+from .holds import MemoryTriggerHoldManager, NavigatorTriggerHoldManager, TriggerHoldManager
 from .opening import open
 from .schema import Column, Schema, Table
 from .sqlite.rows import ExecuteResult, Row
 from .storage import StorageStatus
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .holds import FileTriggerHoldManager
 
 __all__ = [
     "BacklogExceededError",
@@ -77,9 +78,19 @@ __all__ = [
     "TriggerHoldManager",
     "TriggerManager",
     "UnknownSourceError",
+    "__version__",
     "databases",
     "delete_database",
     "import_database",
     "open",
     "persist",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FileTriggerHoldManager":
+        # A browser has no use for it, and would take long to import what it needs.
+        from .holds import FileTriggerHoldManager
+
+        return FileTriggerHoldManager
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,11 +8,9 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
-from .api.database import OnProgress
 from .api.nesting import write_transactions
+from .api.options import OnProgress, check_progress
 from .errors import NestedTransactionError
-from .local import files as here
-from .local.exporting import check_progress
 from .local.opening import Name, as_name
 from .remote.where import elsewhere
 from .storage import choose_store
@@ -56,7 +54,7 @@ async def import_database(
     if there is None:
         choose_store(storage, name)
     chunks, total = _chunks(data)
-    await (there.import_chunks if there else here.import_chunks)(
+    await (there or _here()).import_chunks(
         name, chunks, total, storage, wait, on_progress, bool(ignore_check_constraints)
     )
 
@@ -73,7 +71,7 @@ async def delete_database(name: Name, storage: str = "auto", *, wait: float = 0.
     _check_wait(wait)
     _check_not_inside("delete_database()", name, storage)
     there = await elsewhere(storage)
-    return await (there.delete_database if there else here.delete_database)(name, storage, wait)
+    return await (there or _here()).delete_database(name, storage, wait)
 
 
 async def databases(storage: str = "auto", *, folder: Name | None = None) -> list[str]:
@@ -86,7 +84,7 @@ async def databases(storage: str = "auto", *, folder: Name | None = None) -> lis
     if folder is not None:
         folder = as_name(folder, "folder")
     there = await elsewhere(storage)
-    return await (there.databases if there else here.databases)(storage, folder)
+    return await (there or _here()).databases(storage, folder)
 
 
 async def persist() -> bool:
@@ -101,6 +99,13 @@ async def persist() -> bool:
     from .browser.files import persist
 
     return await persist()
+
+
+def _here() -> Any:
+    # Most who open a database never import, delete or list any.
+    from .local import files
+
+    return files
 
 
 # -- what an import takes -------------------------------------------------------------------------

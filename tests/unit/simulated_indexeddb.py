@@ -18,6 +18,9 @@ from simulated_locks import LockQueues
 
 import holdfast.local.files
 import holdfast.storage
+
+# Else each of these workers would import it anew, and `over` take it away again.
+import holdfast.storage.indexeddb.storage
 from holdfast.storage.indexeddb import hub
 from holdfast.storage.indexeddb.blocks import BLOCK
 

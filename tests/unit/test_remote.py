@@ -63,7 +63,7 @@ async def count(path: Path) -> int:
 
 @pytest.mark.parametrize(
     ("what", "value"),
-    [("PROTOCOL", 99), ("version", lambda name: "9.9")],
+    [("PROTOCOL", 99), ("__version__", "9.9")],
     ids=["protocol", "wheel"],
 )
 async def test_ends_of_different_versions_refuse_each_other(
@@ -95,7 +95,7 @@ async def test_a_client_refuses_a_server_of_another_version(
 
 
 def test_two_pythons_must_be_one() -> None:
-    mine = serving.version("holdfast")
+    mine = holdfast.__version__
     with pytest.raises(StorageUnavailableError, match=r"the page runs Python 3\.13"):
         serving.check_versions(serving.PROTOCOL, mine, "3.13", "the page", "the worker")
     serving.check_versions(serving.PROTOCOL, mine, None, "a page of JavaScript", "the worker")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
 from ..sqlite.rows import ExecuteResult, Parameters, Row
-from .options import check_names, check_throttle
+from .options import OnProgress, check_names, check_throttle
 from .transactions import Transaction
 from .triggers import TriggerManager
 
 if TYPE_CHECKING:
     from ..storage import StorageStatus
-
-# Called with the bytes done, and in all; None where that is not known yet.
-OnProgress = Callable[[int, int | None], object]
 
 
 class TableChange(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,3 +106,28 @@ def check_throttle(seconds: object) -> float:
     if not 0 <= seconds < math.inf:
         raise ValueError(f"throttle must be 0 or more seconds, not {seconds}")
     return float(seconds)
+
+
+# Called with the bytes done, and in all; None where that is not known yet.
+OnProgress = Callable[[int, int | None], object]
+Report = Callable[[int, int | None], Awaitable[None]]
+
+
+def check_progress(on_progress: OnProgress | None) -> Report:
+    """on_progress as it is used here: awaited, for it may be another interpreter's."""
+    if on_progress is None:
+        return _report_nothing
+    if not callable(on_progress):
+        raise TypeError(
+            f"on_progress must be callable with (done, total), not {type(on_progress).__name__}"
+        )
+
+    async def report(done: int, total: int | None) -> None:
+        if inspect.isawaitable(result := on_progress(done, total)):
+            await result
+
+    return report
+
+
+async def _report_nothing(done: int, total: int | None) -> None:
+    pass

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import js
@@ -13,6 +12,7 @@ from pyodide.code import run_js
 from pyodide.ffi import JsException
 
 from ..errors import StorageUnavailableError
+from ..version import __version__
 from .interface import Host
 
 
@@ -33,7 +33,7 @@ def host() -> Host:
 
 def _load() -> Host:
     try:
-        run_js(files(__package__).joinpath("host.js").read_text("utf-8"))
+        run_js(Path(__file__).with_name("host.js").read_text("utf-8"))
     except JsException as error:
         raise StorageUnavailableError(
             "holdfast's JavaScript could not be run, which a Content-Security-Policy without "
@@ -45,7 +45,7 @@ def _load() -> Host:
 
 
 def _check_version(found: Any) -> None:
-    theirs, ours = getattr(found, "version", "unknown"), version("holdfast")
+    theirs, ours = getattr(found, "version", "unknown"), __version__
     if theirs != ours:
         raise StorageUnavailableError(
             f"this worker loaded a host.js of version {theirs}, and holdfast is of version "

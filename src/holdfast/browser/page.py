@@ -15,10 +15,8 @@ the worker is gone, however it went; not where the browser refuses the lock, whi
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterator
-from importlib.metadata import distribution
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import js
@@ -26,6 +24,7 @@ import pyodide_js
 from pyodide.ffi import JsException, create_proxy, to_js
 
 from ..errors import StorageUnavailableError
+from ..unique import unique
 from .ports import BrowserPort
 
 # What a worker has to have in its site-packages, as it is in ours.
@@ -77,7 +76,7 @@ class PageWorker:
 
     def __init__(self, url: str | None) -> None:
         self._url = url
-        self._lock = f"holdfast:worker:{uuid.uuid4().hex}"
+        self._lock = f"holdfast:worker:{unique()}"
         self._withdraw = js.AbortController.new()
         # Kept by Python for as long as JavaScript may call them.
         self._proxies: list[Any] = []
@@ -196,7 +195,7 @@ def script(url: str | None) -> str:
     """Where holdfast.mjs is; None: made from the package."""
     if url is not None:
         return _absolute(url)
-    source = files("holdfast").joinpath("javascript", "holdfast.mjs").read_text("utf-8")
+    source = Path(__file__).parents[1].joinpath("javascript", "holdfast.mjs").read_text("utf-8")
     blob = js.Blob.new(as_list(source), as_object({"type": "text/javascript"}))
     # Not revoked: a worker may load its script later than its constructor returns.
     return str(js.URL.createObjectURL(blob))
@@ -225,6 +224,8 @@ def pyodide_options() -> dict[str, str]:
 
 def _files() -> Iterator[tuple[str, str]]:
     """(name below site-packages, path here) of what the worker needs."""
+    from importlib.metadata import distribution
+
     for name in _DISTRIBUTIONS:
         found = distribution(name)
         for file in found.files or ():

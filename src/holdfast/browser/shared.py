@@ -43,20 +43,20 @@ What browsers do (November 2026: Chromium 156, Firefox ESR 153, WebKitGTK 2.50):
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import js
 from pyodide.ffi import JsException, create_proxy
 
 from ..errors import StorageUnavailableError
+from ..unique import unique
+from ..version import __version__
 from .page import SHARED_NAME, as_list, as_object, not_started, pyodide_options, script, send_files
 from .ports import BrowserPort
 from .refusals import refusal
 
-_PREFIX = f"holdfast:shared:{version('holdfast')}:"
+_PREFIX = f"holdfast:shared:{__version__}:"
 
 # How long to wait for the worker to answer, in seconds: a browser may say nothing of a shared
 # worker that it does not start. One that starts its Python answers between the parts of that, each
@@ -106,7 +106,7 @@ class SharedTab:
                 "SharedWorker, IndexedDB and Web Locks, and a page served by https or from "
                 "localhost"
             )
-        self._own = _Lock(f"holdfast:tab:{uuid.uuid4().hex}")
+        self._own = _Lock(f"holdfast:tab:{unique()}")
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._own.granted
@@ -133,7 +133,7 @@ class SharedTab:
         """Join the worker that lives, or start one. False: it has ended, or is not the one."""
         life = await _running()
         if life is None:
-            name = f"{SHARED_NAME}{uuid.uuid4().hex}"
+            name = f"{SHARED_NAME}{unique()}"
             return await self._join(own, name, script(self._url), starts=True)
         return await self._join_running(own, life)
 

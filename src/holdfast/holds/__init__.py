@@ -9,11 +9,13 @@ recorded but not held belongs to nobody.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .file import FileTriggerHoldManager
 from .memory import MemoryTriggerHoldManager
 from .navigator import NavigatorTriggerHoldManager
+
+if TYPE_CHECKING:
+    from .file import FileTriggerHoldManager
 
 __all__ = [
     "FileTriggerHoldManager",
@@ -38,3 +40,12 @@ class TriggerHoldManager(Protocol):
     async def held(self) -> frozenset[str]:
         """Every hold that anybody has; one query, however many there are."""
         ...
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FileTriggerHoldManager":
+        # A browser has no use for it, and would take long to import what it needs.
+        from .file import FileTriggerHoldManager
+
+        return FileTriggerHoldManager
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from ..errors import DatabaseBusyError
 from ..giving_back import keep
@@ -113,6 +112,8 @@ class FileTriggerHoldManager:
             logger.debug("%s is left to be removed: %s", lock.lock_file, error)
 
     def _held(self) -> frozenset[str]:
+        from urllib.parse import unquote
+
         if not self.folder.is_dir():
             return frozenset()
         held = set()

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..api import Database, TableChange, Transaction
-from ..api.database import OnProgress
+from ..api.options import OnProgress
 from ..bounds import Bound
 from ..errors import HoldfastError
 from ..session.lookout import look_out
@@ -19,7 +19,6 @@ from ..session.writing import Writing, write_at_once
 from ..sqlite.rows import ExecuteResult, Parameters, Row
 from ..triggers import LocalTriggerManager
 from .changes import table_changes, watch_query
-from .exporting import export_chunks
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
@@ -130,6 +129,8 @@ class LocalDatabase(Database):
 
     def export_chunks(self, *, on_progress: OnProgress | None = None) -> AsyncIterator[bytes]:
         self._session.closing.check_open()
+        from .exporting import export_chunks
+
         return export_chunks(self._session, on_progress)
 
     # -- life ------------------------------------------------------------------------------------

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import apsw
 
-from ..api.database import OnProgress
+from ..api.options import OnProgress, check_progress
 from ..storage.store import STEP, Scratch, configure, explained_copy, leave_wal
 from ..triggers.strip import strip
 
@@ -18,29 +17,6 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 logger = logging.getLogger("holdfast")
-
-Report = Callable[[int, int | None], Awaitable[None]]
-
-
-def check_progress(on_progress: OnProgress | None) -> Report:
-    """on_progress as it is used here: awaited, for it may be another interpreter's."""
-    if on_progress is None:
-        return _report_nothing
-    if not callable(on_progress):
-        raise TypeError(
-            f"on_progress must be callable with (done, total), not {type(on_progress).__name__}"
-        )
-
-    async def report(done: int, total: int | None) -> None:
-        if inspect.isawaitable(result := on_progress(done, total)):
-            await result
-
-    return report
-
-
-async def _report_nothing(done: int, total: int | None) -> None:
-    pass
-
 
 # The part of the progress that is the snapshot: one over this.
 _SNAPSHOT = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ..api.database import OnProgress
+from ..api.options import OnProgress, Report, check_progress
 from ..bounds import Bound
 from ..errors import NotADatabaseError
 from ..schema import check_internal
@@ -19,7 +19,6 @@ from ..storage.store import (
     unsound,
 )
 from ..triggers.strip import strip
-from .exporting import Report, check_progress
 
 
 async def import_chunks(

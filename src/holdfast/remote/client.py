@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from ..api.database import OnProgress
+from ..api.options import OnProgress
 from ..holds import (
     FileTriggerHoldManager,
     MemoryTriggerHoldManager,
     NavigatorTriggerHoldManager,
     TriggerHoldManager,
 )
+from ..version import __version__
 from . import wire
 from .database import RemoteDatabase, Transfer
 from .flags import Flags
@@ -57,7 +57,7 @@ class Client:
     async def greet(self) -> None:
         """To come first. StorageUnavailableError: the server is of another version."""
         protocol, holdfast, python = await self.peer.call(
-            0, "hello", PROTOCOL, version("holdfast"), sys.version
+            0, "hello", PROTOCOL, __version__, sys.version
         )
         check_versions(protocol, holdfast, python, "the worker", "the page")
 

@@ -7,10 +7,9 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
 from ..api import Database, TableChange, Transaction
-from ..api.database import OnProgress
 from ..api.nesting import is_inside, write_transactions
+from ..api.options import OnProgress, check_progress
 from ..giving_back import give_back
-from ..local.exporting import check_progress
 from ..session.closing import Closing, describe, warn_of_dropped
 from ..sqlite.parameters import plain_many, plain_parameters
 from ..sqlite.rows import ExecuteResult, Parameters, Row

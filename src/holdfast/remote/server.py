@@ -14,13 +14,13 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 from .. import holds
 from ..local import files
 from ..local.database import LocalDatabase
 from ..local.opening import open_here
+from ..version import __version__
 from . import wire
 from .flags import Flags
 from .peer import Peer
@@ -59,7 +59,7 @@ class Server:
         StorageUnavailableError: the two do not fit together.
         """
         check_versions(protocol, holdfast, python, "the page", "the worker")
-        return [PROTOCOL, version("holdfast"), sys.version]
+        return [PROTOCOL, __version__, sys.version]
 
     async def open(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Open a database; its number, and what is known of it.

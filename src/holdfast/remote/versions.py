@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 
 from ..errors import StorageUnavailableError
+from ..version import __version__
 
 # Raised by one whenever client and server of the version before would misunderstand each other.
 PROTOCOL = 2
@@ -15,7 +15,7 @@ def check_versions(
     protocol: int, holdfast: str, python: str | None, theirs: str, ours: str
 ) -> None:
     """StorageUnavailableError: the other end is of another holdfast or Python than this one."""
-    mine = version("holdfast")
+    mine = __version__
     if (protocol, holdfast) != (PROTOCOL, mine):
         raise StorageUnavailableError(
             f"{theirs} has holdfast {holdfast} (protocol {protocol}), and {ours} has {mine} "

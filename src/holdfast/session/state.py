@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Iterator, Set
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from ..giving_back import give_back, keep
 from ..sqlite.connection import Connection, Touched
 from ..sqlite.settings import Settings
 from ..storage import Storage
+from ..unique import unique
 from .announcements import Announcement, Announcements
 from .closing import Closing, describe, warn_of_dropped
 from .mender import Mender
@@ -35,7 +35,7 @@ class SessionState:
         if main.settings is None:
             main.share(Settings())
         # Tells this connection's records from those of others.
-        self.origin = uuid.uuid4().hex
+        self.origin = unique()
         self.announcements = Announcements()
         # Held by the task that uses the main connection.
         self.writer_lock = storage.writer_lock

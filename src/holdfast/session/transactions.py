@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -16,8 +15,9 @@ from ..errors import DatabaseClosedError
 from ..sqlite.connection import Connection
 from ..sqlite.rows import ExecuteResult, Parameters, Row
 from ..sqlite.statements import Statement
+from ..unique import unique
 
-_PREFIX = uuid.uuid4().hex + "-"
+_PREFIX = unique() + "-"
 _numbers = itertools.count(1)
 
 

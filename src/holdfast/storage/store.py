@@ -22,7 +22,6 @@ more. SQLite throws away a WAL or a journal that it finds beside an empty databa
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
@@ -160,6 +159,9 @@ def prepare(raw: apsw.Connection) -> None:
 
 def leave_wal(raw: apsw.Connection) -> None:
     """Checkpoint the WAL, remove it, and go on with a rollback journal."""
+    # Here, for it takes a browser long to import, and most never need it.
+    import ctypes
+
     keep = ctypes.c_int(0)
     raw.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
     raw.execute("PRAGMA journal_mode = DELETE").fetchall()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -31,6 +30,7 @@ from ..errors import DatabaseClosedError
 from ..giving_back import give_back
 from ..schema import next_tx_id
 from ..session.transactions import LocalTransaction
+from ..unique import unique
 from .destinations import Destinations
 from .mending import INTERNAL
 from .registry import READ, Record, drop, read_records
@@ -109,7 +109,7 @@ class LocalTriggerManager(TriggerManager):
         if transaction is not None:
             given = check_transaction(transaction, session, LocalTransaction)
         persist = self._persist_default if options.persist is None else options.persist
-        hold_id = f"{session.storage.hold_prefix}{uuid.uuid4().hex}"
+        hold_id = f"{session.storage.hold_prefix}{unique()}"
         if persist:
             self._releases[hold_id] = await self._holds.obtain_hold(hold_id)
         made: LocalTrigger | None = None
@@ -148,7 +148,7 @@ class LocalTriggerManager(TriggerManager):
     ) -> LocalTrigger:
         source = await find_source(tx, options, (*INTERNAL, *self._destinations.seen_by(tx)))
         operations = tuple(options.when)
-        name = uuid.uuid4().hex
+        name = unique()
         record = Record(
             id=hold_id,
             source=source.name,
@@ -304,4 +304,4 @@ async def _sweep_now_and_then(reference: weakref.ref[LocalTriggerManager], inter
 
 
 def _own_destination() -> str:
-    return f"ps_diff_{uuid.uuid4().hex}"
+    return f"ps_diff_{unique()}"

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import itertools
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -517,12 +516,8 @@ def trackable(ids: random.Random) -> Iterator[None]:
 
     So does the order of whatever is sorted by an id.
     """
-
-    def seeded() -> uuid.UUID:
-        return uuid.UUID(int=ids.getrandbits(128), version=4)
-
     with (
-        mock.patch("uuid.uuid4", seeded),
+        mock.patch("os.urandom", ids.randbytes),
         mock.patch.object(transactions, "_numbers", itertools.count(1)),
     ):
         yield

@@ -16,9 +16,10 @@ import socket
 import stat
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+from ...unique import unique
 
 logger = logging.getLogger("holdfast")
 
@@ -55,7 +56,7 @@ class FileChannel:
         try:
             end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             end.setblocking(False)
-            name = uuid.uuid4().hex[:12]
+            name = unique()[:12]
             for last in (False, False, True):
                 folder = _folder(file)
                 try:

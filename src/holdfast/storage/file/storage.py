@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import threading
-import uuid
 from typing import TYPE_CHECKING
 
 import apsw
@@ -28,6 +27,7 @@ from ...errors import NotADatabaseError, StorageUnavailableError
 from ...giving_back import give_back
 from ...sqlite.connection import Connection
 from ...sqlite.settings import RawConnection
+from ...unique import unique
 from ..base import Storage, StorageStatus, retry_while_busy
 from ..history import History, Step
 from .channel import FileChannel
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("holdfast")
 
 # This process among those that share a file. Numbers of processes are not unique among containers.
-_process = uuid.uuid4().hex
+_process = unique()
 
 
 def _rename() -> None:
     global _process
-    _process = uuid.uuid4().hex
+    _process = unique()
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,7 +18,6 @@ import os
 import re
 import stat
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import BinaryIO, TypeVar
@@ -28,6 +27,7 @@ import apsw
 from ...bounds import Bound
 from ...errors import DatabaseBusyError, NotADatabaseError, StorageUnavailableError
 from ...sqlite.space import FULL
+from ...unique import unique
 from ..base import check_not_memory, retry_while_busy
 from ..store import (
     HEADER,
@@ -213,7 +213,7 @@ class FileStore(Store):
 
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Scratch]:
-        id = uuid.uuid4().hex
+        id = unique()
         with self.explaining():
             await self.discard()
             give_back = await self._holds.obtain_hold(f"scratch-{id}")

@@ -22,9 +22,8 @@ import contextlib
 import json
 import logging
 import re
-import uuid
 from collections.abc import Awaitable, Iterable
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -33,6 +32,7 @@ from ...bounds import Bound
 from ...errors import DatabaseBusyError, StorageUnavailableError
 from ...giving_back import give_back
 from ...sqlite.connection import Connection
+from ...unique import unique
 from ..history import History, Step
 from ..joined import Joined
 from ..names import name_segments
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from .storage import OpfsStorage
 
 logger = logging.getLogger("holdfast")
+
+_VFS = Path(__file__).parents[2] / "vfs" / "holdfast_vfs.wasm"
 
 # The folder of OPFS that all of this package's files are in.
 FOLDER = "holdfast"
@@ -101,7 +103,7 @@ class Node(Joined["OpfsStorage"]):
         from ...browser.locks import WebLocks
 
         super().__init__(name)
-        self.tab = f"{PROTOCOL}-{uuid.uuid4().hex}"
+        self.tab = f"{PROTOCOL}-{unique()}"
         self.locks = WebLocks()
         self.history: History | None = None
         self.files: DatabaseFiles
@@ -361,6 +363,5 @@ class Node(Joined["OpfsStorage"]):
 def load_extension(raw: apsw.Connection) -> None:
     """The VFS and its SQL functions, for a connection."""
     raw.enable_load_extension(True)
-    path = files("holdfast").joinpath("vfs", "holdfast_vfs.wasm")
-    raw.load_extension(str(path), "sqlite3_holdfastvfs_init")
+    raw.load_extension(str(_VFS), "sqlite3_holdfastvfs_init")
     raw.enable_load_extension(False)

@@ -15,7 +15,6 @@ shares what is opened here, so its handles are exclusive ones in every browser.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...bounds import Bound
+from ...unique import unique
 from ..claimed import ClaimedStore
 from ..names import name_segments
 from ..store import HEADER, Scratch, Store, holds_database, prepare, release
@@ -73,7 +73,7 @@ class OpfsStore(ClaimedStore):
         from ...browser.locks import WebLocks, arrived
 
         await self.discard()
-        id = uuid.uuid4().hex
+        id = unique()
         lock = WebLocks().request(_SCRATCH_LOCK + id)
         try:
             await lock.granted
