@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..sqlite.sqltext import check_name, check_text, fold
 from .operations import DiffOperation, When, check_when
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """A trigger that is to be made."""
 
     source: str

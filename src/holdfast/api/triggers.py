@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .handlers import BeforeCreate, Handler, OnError
 from .operations import DiffOperation, When
@@ -14,8 +14,7 @@ from .records import DiffRecord, TrackedTrigger
 from .transactions import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class TriggerFacts:
+class TriggerFacts(NamedTuple):
     """What there is to know of a trigger from its making on."""
 
     id: str

@@ -7,7 +7,6 @@ and it is stopped before its first step. The answers are kept per text until the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import apsw
@@ -94,8 +93,7 @@ class ViewWrite(NamedTuple):
     base: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """What SQLite says of one statement."""
 
     sql: str
@@ -162,9 +160,9 @@ class Statements:
                 or any(name.startswith("pragma_") for name in known.reads)
                 or any(map(self._is_temporary, self._unplaced))
             ):
-                known = replace(known, temporary=True)
+                known = known._replace(temporary=True)
             if self._of_writer or _OF_WRITER_TABLES & set(map(str.lower, known.reads)):
-                known = replace(known, of_writer=True)
+                known = known._replace(of_writer=True)
             if len(self._known) >= _KEPT:
                 del self._known[next(iter(self._known))]
             self._known[sql] = known

@@ -35,13 +35,12 @@ from .destinations import Destinations
 from .mending import INTERNAL
 from .registry import READ, Record, drop, read_records
 from .setup import find_source, make_trigger
-from .stream import stream
-from .tracker import LocalTracker
 from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..holds import TriggerHoldManager
     from ..session.session import Session
+    from .tracker import LocalTracker
 
 logger = logging.getLogger("holdfast")
 
@@ -76,6 +75,8 @@ class LocalTriggerManager(TriggerManager):
         throttle: float,
         transaction: Transaction | None,
     ) -> LocalTracker:
+        from .tracker import LocalTracker
+
         trigger = await self._create(_own_destination(), options, transaction)
         tracker = LocalTracker(
             self._session,
@@ -96,6 +97,8 @@ class LocalTriggerManager(TriggerManager):
     async def _stream(
         self, options: Options, throttle: float, net: bool
     ) -> AsyncGenerator[list[DiffRecord]]:
+        from .stream import stream
+
         trigger = await self._create(_own_destination(), options, None)
         async with aclosing(stream(self._session, trigger, throttle, net)) as batches:
             async for records in batches:

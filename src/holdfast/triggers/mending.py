@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
@@ -332,9 +331,9 @@ def _ended(record: Record, error: Exception) -> Record:
             f"the schema was changed, and a condition on {record.source!r} cannot be evaluated any "
             f"more: {error}. Its changes are no longer recorded; track it anew with another"
         )
-        return replace(record, ended=("InvalidWhenError", why))
+        return record._replace(ended=("InvalidWhenError", why))
     why = (
         f"the schema was changed, and {record.source!r} cannot be tracked as before: {error}. Its "
         "changes are no longer recorded; track it anew as it is now"
     )
-    return replace(record, ended=("SourceDroppedError", why))
+    return record._replace(ended=("SourceDroppedError", why))

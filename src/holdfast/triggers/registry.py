@@ -26,9 +26,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import errors
 from ..api.operations import DiffOperation
@@ -56,8 +55,7 @@ _MAKE_TEMPORARY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What is known of a trigger: enough to drop it, and to make it anew."""
 
     id: str
@@ -164,7 +162,7 @@ def plain_record(record: Record) -> dict[str, Any]:
     """What can be written as JSON, or sent through a port."""
     fields = {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(record).items()
+        for name, value in record._asdict().items()
     }
     return fields | {
         "created_at": record.created_at.isoformat(),

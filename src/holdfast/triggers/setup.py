@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import apsw
@@ -66,7 +65,7 @@ def mount(engine: Connection, record: Record, source: Source, *, temporary: bool
         # If another trigger breaks the write already, ours cannot be judged.
         if operation not in broken and (why := compiled(engine, source, operation)) is not None:
             raise why if when is None else invalid_when(operation, when, why) from why
-    return replace(record, recorded=source.choose(record.columns), key=source.primary_key)
+    return record._replace(recorded=source.choose(record.columns), key=source.primary_key)
 
 
 def trigger_texts(record: Record, source: Source, *, temporary: bool) -> list[str]:
