@@ -226,3 +226,34 @@ def test_emcc_is_asked_for_inside_a_pyodide_build(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(build.BuildError, match="emcc is not on PATH"):
         build.build_wasm(tmp_path / "x.wasm")
+
+
+# A browser takes long to import these, and nothing of them is needed to open a database there.
+HEAVY = {"ctypes", "importlib.metadata", "urllib.parse", "uuid", "filelock", "email"}
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    """Nor anything of CPython's files, or of copying whole databases."""
+    # What apsw imports is its own affair.
+    code = """import sys, apsw
+before = {*sys.modules}
+import holdfast
+print(*({*sys.modules} - before))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "holdfast" in imported
+    assert not imported & HEAVY
+    unused = ("holdfast.storage.file", "holdfast.holds.file", "holdfast.local.files")
+    assert not {name for name in imported if name.startswith(unused)}
+
+
+def test_what_is_imported_when_it_is_asked_for() -> None:
+    code = "import holdfast; print(holdfast.FileTriggerHoldManager.__name__, holdfast.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "FileTriggerHoldManager"
+    metadata = (ROOT / "src" / "holdfast" / "version.py").read_text()
+    assert f'"{done.stdout.split()[1]}"' in metadata
+    missing = subprocess.run(
+        [sys.executable, "-c", "import holdfast; holdfast.nothing"], capture_output=True, text=True
+    )
+    assert "has no attribute 'nothing'" in missing.stderr
