@@ -58,7 +58,7 @@ class Destinations:
         ((version,),) = tx.run_sql("PRAGMA main.schema_version")
         if version != self._version:
             recorded = (record.destination for record in read_records(tx.run_sql(READ)))
-            self._persisted = frozenset(name for name in recorded if _exists(tx, "main", name))
+            self._persisted = frozenset(name for name in recorded if exists(tx, "main", name))
             self._version = version
             # Rolled back, the same number may come to stand for another schema.
             tx.on_rollback(self.forget)
@@ -78,7 +78,7 @@ class Destinations:
             if first is None or destination not in destinations:
                 continue
             place = "temp" if destination in self.temporary else "main"
-            if place == "temp" and not _exists(tx, place, destination):
+            if place == "temp" and not exists(tx, place, destination):
                 # Disposed of in this very transaction.
                 continue
             table = f"{place}.{quote_name(destination)}"
@@ -116,7 +116,7 @@ class Destinations:
         self.forget()
 
 
-def _exists(tx: LocalTransaction, place: str, destination: str) -> bool:
+def exists(tx: LocalTransaction, place: str, destination: str) -> bool:
     """Whether it still is a destination: a commit must not fail because one was changed."""
     return bool(
         tx.run_sql(

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from ..errors import HoldfastError, SourceDroppedError, StorageUnavailableError
 from ..session.announcements import Announcement
+from ..sqlite.rows import Row
 from ..sqlite.sqltext import quote_name, quote_text
+from .destinations import exists
 from .registry import SOUND_AT, Record, find_record, read_record, read_records
 from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..session.session import Session
     from ..session.transactions import LocalTransaction
+
+T = TypeVar("T")
 
 
 class Found(NamedTuple):
@@ -40,15 +44,19 @@ class Inbox:
     def __init__(self, session: Session, trigger: LocalTrigger) -> None:
         self._session = session
         self._trigger = trigger
-        place = "temp" if trigger.temporary else "main"
+        self._place = place = "temp" if trigger.temporary else "main"
         self.table = f"{place}.{quote_name(trigger.destination)}"
+        # Of those that are not consumed.
+        self._new = f"FROM {self.table} WHERE operation_id > ? ORDER BY operation_id"
         self._find = (
-            f"SELECT (SELECT min(operation_id) FROM {self.table}), "
-            f"(SELECT max(operation_id) FROM {self.table}), "
+            f"SELECT (SELECT operation_id {self._new} LIMIT 1), "
+            f"(SELECT operation_id {self._new} DESC LIMIT 1), "
             f"(SELECT seq FROM {place}.sqlite_sequence "
             f"WHERE name = {quote_text(trigger.destination)})"
         )
-        self._expected = 1
+        # The last record that was consumed, or is known to be lost; the last that was removed.
+        self.consumed = 0
+        self._cut = 0
         self._news = session.storage.event()
         self._stopped = asyncio.Event()
         # Whether the schema may have changed; the trigger as it was made for it, and at which.
@@ -111,24 +119,48 @@ class Inbox:
     # -- what is there ---------------------------------------------------------------------------
 
     async def look(self) -> Found:
-        """What is in the destination, as committed.
+        """What is new in the destination, as committed.
 
         SourceDroppedError, InvalidWhenError: there is nothing, and there never will be; `ended`.
         StorageUnavailableError: the database is gone.
         """
+
+        async def step() -> Found:
+            rows = await self._session.fetch_all(self._find, (self.consumed, self.consumed))
+            return self._found(rows[0])
+
+        found = await self._looking(step)
+        if found.last is None:
+            self._check_end()
+        return found
+
+    async def read(self, columns: str) -> list[Row]:
+        """The new records, in one look. Errors as `look`."""
+
+        async def step() -> list[Row]:
+            return await self._session.fetch_all(f"SELECT {columns} {self._new}", (self.consumed,))
+
+        rows = await self._looking(step)
+        if not rows:
+            self._check_end()
+        return rows
+
+    async def _looking(self, step: Callable[[], Awaitable[T]]) -> T:
         if self._failure is not None:
             raise self._failure
         doubtful, self._doubtful = self._doubtful, False
         try:
             if doubtful:
                 await self._look_at_schema()
-            found = self._found((await self._session.fetch_all(self._find))[0])
+            return await step()
         except BaseException:
             self._doubtful = self._doubtful or doubtful
             raise
-        if found.last is None and (error := self.record.error()) is not None:
+
+    def _check_end(self) -> None:
+        """There is nothing new."""
+        if (error := self.record.error()) is not None:
             self._end(error)
-        return found
 
     async def _look_at_schema(self) -> None:
         session, trigger = self._session, self._trigger
@@ -176,12 +208,12 @@ class Inbox:
             before, temporary = self.record, self._trigger.temporary
             self.record = read_record(tx, before, temporary=temporary) or before
             tx.on_rollback(lambda: self._reread(before))
-        return self._found(tx.run_sql(self._find)[0])
+        return self._found(tx.run_sql(self._find, (self.consumed, self.consumed))[0])
 
     def _found(self, row: Sequence[Any]) -> Found:
         first, last, sequence = row
         first = first or (sequence or 0) + 1
-        return Found(first, last, discarded=first > self._expected)
+        return Found(first, last, discarded=first > self.consumed + 1)
 
     def _reread(self, before: Record) -> None:
         """What a transaction read was rolled back with it."""
@@ -191,9 +223,18 @@ class Inbox:
         """Remove what was consumed, up to the record `last`."""
         tx.run_sql(f"DELETE FROM {self.table} WHERE operation_id <= ?", (last,))
 
-    def expect(self, operation_id: int) -> None:
-        """Everything before that record was consumed, or is known to be lost."""
-        self._expected = operation_id
+    @property
+    def consumed_here(self) -> int:
+        """How many records are consumed and still there, at most."""
+        return self.consumed - self._cut
+
+    def cut(self, tx: LocalTransaction) -> None:
+        """Remove what was consumed, if its table is there."""
+        cut, consumed = self._cut, self.consumed
+        if not self._trigger.gone and exists(tx, self._place, self._trigger.destination):
+            self.acknowledge(tx, consumed)
+        self._cut = consumed
+        tx.on_rollback(lambda: setattr(self, "_cut", cut))
 
     def _dropped(self) -> SourceDroppedError:
         source = self._trigger.source

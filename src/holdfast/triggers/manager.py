@@ -31,6 +31,7 @@ from ..giving_back import give_back
 from ..schema import next_tx_id
 from ..session.transactions import LocalTransaction
 from ..unique import unique
+from .cutting import Cutting
 from .destinations import Destinations
 from .mending import INTERNAL
 from .registry import READ, Record, drop, read_records
@@ -64,6 +65,7 @@ class LocalTriggerManager(TriggerManager):
         # In the order in which they were made.
         self._trackers: dict[LocalTracker, None] = {}
         self._destinations = Destinations(session)
+        self._cutting = Cutting(session)
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -100,7 +102,8 @@ class LocalTriggerManager(TriggerManager):
         from .stream import stream
 
         trigger = await self._create(_own_destination(), options, None)
-        async with aclosing(stream(self._session, trigger, throttle, net)) as batches:
+        found = stream(self._session, trigger, self._cutting, throttle, net)
+        async with aclosing(found) as batches:
             async for records in batches:
                 yield records
 
@@ -241,7 +244,13 @@ class LocalTriggerManager(TriggerManager):
 
     async def close(self) -> None:
         """Wait for handlers in flight, drop this connection's triggers, release their holds."""
-        await give_back(self._destinations.close, self._drain, self._drop_all, self._finish_all)
+        await give_back(
+            self._destinations.close,
+            self._cutting.close,
+            self._drain,
+            self._drop_all,
+            self._finish_all,
+        )
 
     async def _drain(self) -> None:
         for tracker in list(self._trackers):

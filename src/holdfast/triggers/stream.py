@@ -19,12 +19,13 @@ from .trigger import LocalTrigger
 
 if TYPE_CHECKING:
     from ..session.session import Session
+    from .cutting import Cutting
 
 logger = logging.getLogger("holdfast")
 
 
 async def stream(
-    session: Session, trigger: LocalTrigger, throttle: float, net: bool
+    session: Session, trigger: LocalTrigger, cutting: Cutting, throttle: float, net: bool
 ) -> AsyncGenerator[list[DiffRecord]]:
     """What `trigger` records, as it comes; disposes of it at the end.
 
@@ -35,30 +36,35 @@ async def stream(
     not_before = 0.0
     try:
         while await inbox.wait(not_before) and not session.closed:
-            found = await insist(session, what, inbox.look)
-            if found.discarded:
+            rows = await insist(session, what, partial(inbox.read, COLUMNS))
+            if not rows:
+                continue
+            if rows[0][0] > inbox.consumed + 1:
                 raise BacklogExceededError(
                     f"records of {trigger.source!r} were discarded, because more than max_backlog "
                     "had not been asked for; read the source anew and begin again"
                 )
-            if found.last is None:
-                continue
             not_before = time.monotonic() + throttle
-            where = f"FROM {inbox.table} WHERE operation_id <= ? ORDER BY operation_id"
-            read = partial(session.fetch_all, f"SELECT {COLUMNS} {where}", (found.last,))
-            rows = await insist(session, what, read)
+            last = rows[-1][0]
             records = read_diff(rows, session.origin)
             if net:
                 records = fold_diff(records, inbox.record.key)
             if records:
                 yield records
-            await insist(session, what, partial(_acknowledge, session, inbox, found.last))
-            inbox.expect(found.last + 1)
+            # Inside of a write transaction it would wait for changes that none can make meanwhile.
+            session.closing.check_open()
+            if inbox.record.max_backlog is not None:
+                # What is still there counts.
+                await insist(session, what, partial(_remove, session, inbox, last))
+            inbox.consumed = last
+            if inbox.record.max_backlog is None:
+                cutting.note(inbox)
     except DatabaseClosedError:
         if not session.closed:
             raise
     finally:
         inbox.stop()
+        cutting.forget(inbox)
         # By a task of its own, which goes on if this one is cancelled again.
         disposing = outside().run(session.start, _dispose(trigger))
         # Left from inside a write transaction, that has to end first.
@@ -68,7 +74,7 @@ async def stream(
                 disposing.result()
 
 
-async def _acknowledge(session: Session, inbox: Inbox, last: int) -> None:
+async def _remove(session: Session, inbox: Inbox, last: int) -> None:
     async with session.write_transaction() as tx:
         inbox.acknowledge(tx, last)
 

@@ -170,7 +170,7 @@ class LocalTracker(DiffTracker):
             return await self._handle()
         found = await self._inbox.look()
         if found.discarded:
-            self._inbox.expect(found.first)
+            self._inbox.consumed = found.first - 1
             self._reset = True
             await self._consumer.report(
                 BacklogExceededError(
@@ -207,5 +207,5 @@ class LocalTracker(DiffTracker):
                 self._inbox.acknowledge(tx, found.last)
         self._reset = False
         if found.last is not None:
-            self._inbox.expect(found.last + 1)
+            self._inbox.consumed = found.last
         return True

@@ -149,27 +149,38 @@ def all_acknowledged() -> Patch:
 def acknowledged_before() -> Patch:
     """`diffs` acknowledges what it has not given yet."""
 
-    async def at_once(session: Any, trigger: Any, throttle: float, net: bool) -> Any:
+    async def at_once(session: Any, trigger: Any, cutting: Any, throttle: float, net: bool) -> Any:
         box = inbox.Inbox(session, trigger)
         try:
             while await box.wait(0.0) and not session.closed:
-                found = await box.look()
-                if found.last is None:
+                rows = await box.read(stream.COLUMNS)
+                if not rows:
                     continue
-                rows = await session.fetch_all(
-                    f"SELECT {stream.COLUMNS} FROM {box.table} WHERE operation_id <= ? "
-                    "ORDER BY operation_id",
-                    (found.last,),
-                )
                 async with session.write_transaction() as tx:
-                    box.acknowledge(tx, found.last)
-                box.expect(found.last + 1)
+                    box.acknowledge(tx, rows[-1][0])
+                box.consumed = rows[-1][0]
                 yield stream.read_diff(rows, session.origin)
         finally:
             box.stop()
             await trigger.dispose()
 
-    return mock.patch.object(manager, "stream", at_once)
+    return mock.patch.object(stream, "stream", at_once)
+
+
+def cut_too_far() -> Patch:
+    """What was not given yet is removed with what was."""
+
+    def cut(self: Any, tx: Any) -> None:
+        tx.run_sql(f"DELETE FROM {self.table}")
+
+    return mock.patch.object(inbox.Inbox, "cut", cut)
+
+
+def never_consumed() -> Patch:
+    """A batch is given again."""
+    return mock.patch.object(
+        inbox.Inbox, "consumed", property(lambda self: 0, lambda self, last: None), create=True
+    )
 
 
 def no_look_out() -> Patch:
@@ -274,6 +285,8 @@ RULES = [
     acknowledged_apart,
     all_acknowledged,
     acknowledged_before,
+    cut_too_far,
+    never_consumed,
     no_look_out,
     discards_untold,
     without_stamps,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from across import inside, session_of
-from patience import PATIENCE
+from patience import LONGER, PATIENCE
 
 import holdfast
 from holdfast import (
@@ -199,7 +199,11 @@ async def test_b13_one_update_for_each_transaction(db: Database) -> None:
         ]
 
 
-async def test_acknowledged_by_asking_for_the_next(db: Database) -> None:
+async def test_acknowledged_by_asking_for_the_next(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was consumed is removed a while later, and what was only given stays."""
+    monkeypatch.setattr(holdfast.triggers.cutting, "AFTER", 0.05)
     batches = db.triggers.diffs("lists", throttle=0)
     first = await listening(db, batches)
     (destination,) = (trigger.destination for trigger in inside(db).triggers._live.values())
@@ -212,8 +216,38 @@ async def test_acknowledged_by_asking_for_the_next(db: Database) -> None:
     await db.execute("INSERT INTO lists(id) VALUES ('b')")
     assert await kept() == ["a", "b"]
     assert [record.id for record in await anext(batches)] == ["b"]
-    assert await kept() == ["b"]
+
+    async def only_b() -> bool:
+        return await kept() == ["b"]
+
+    await eventually(only_b)
+    await db.execute("INSERT INTO lists(id) VALUES ('c')")
+    assert [record.id for record in await anext(batches)] == ["c"]
     await batches.aclose()
+
+
+async def test_many_are_removed_at_once_and_a_backlog_without_delay(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdfast.triggers.cutting, "AFTER", LONGER)
+    monkeypatch.setattr(holdfast.triggers.cutting, "MANY", 10)
+    for options in ({}, {"max_backlog": 5}):
+        batches = db.triggers.diffs("lists", throttle=0, **options)  # type: ignore[arg-type]
+        first = await listening(db, batches)
+        (trigger,) = inside(db).triggers._live.values()
+        many = 5 if options else 10
+        for number in range(3 * many):
+            await db.execute("INSERT INTO lists(id) VALUES (?)", (f"{many}-{number}",))
+            assert [record.id for record in await first] == [f"{many}-{number}"]
+            first = asyncio.ensure_future(anext(batches))
+
+        async def few(of: str = trigger.destination, most: int = many) -> bool:
+            return await db.fetch_value(f"SELECT count(*) FROM {of}") < most
+
+        await eventually(few)
+        first.cancel()
+        await asyncio.wait([first])
+        await batches.aclose()
 
 
 async def test_bursts_come_together(db: Database) -> None:
