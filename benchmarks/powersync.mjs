@@ -76,3 +76,17 @@ export async function arrivals() {
 
 export const clear = () => db.execute("DELETE FROM items");
 export const stopTracking = () => db.close();
+
+export const look = () => track(1, 0);
+export const lookAway = untrack;
+
+/** Milliseconds for each single row that is written without pause. */
+export async function writeOnFor(ms) {
+  const start = performance.now();
+  let count = 0;
+  while (performance.now() < start + ms) {
+    await writeOne();
+    count += 1;
+  }
+  return (performance.now() - start) / count;
+}

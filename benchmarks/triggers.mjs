@@ -2,11 +2,15 @@
 //
 // Rows of a JSON view are inserted by one tab, 500 in a transaction, while there are 0, 1, 3 and 10
 // trackers of that view: all of them that tab's, or as many in each of four tabs. Then one row at a
-// time, and the handler of another tab notes when it is called.
+// time, and the handler of another tab notes when it is called. Last, one tab writes single rows
+// without pause while others look on, each in one of the ways that there are.
 const ENGINES = [
-  { name: "holdfast", page: "page.html" },
-  { name: "@powersync/web", page: "powersync.html" },
+  { name: "holdfast", page: "page.html", ways: ["handlers", "diffs", "watch"] },
+  { name: "@powersync/web", page: "powersync.html", ways: ["handlers"] },
 ];
+const MANY = [1, 2, 4, 8];
+/** Milliseconds that are written in one go. */
+const WRITING = 1500;
 const TRACKERS = [0, 1, 3, 10];
 const ROWS = 500;
 const COMMITS = 30;
@@ -67,7 +71,31 @@ async function latency(tabs, throttle) {
   return { p50: percentile(found, 0.5), p95: percentile(found, 0.95), seen: found.length };
 }
 
-/** Figures by engine: {one, four: {trackers: µs per row}, latency: {throttle: {p50, p95} in ms}}. */
+/** {way: {tabs: milliseconds for a write of the first, the others looking on}}; medians of 3. */
+async function lookedOn(tabs, ways) {
+  const figures = {};
+  for (const way of ways) {
+    figures[way] = {};
+    for (const n of MANY) {
+      for (const tab of tabs.slice(1, n)) await tab.call("look", way);
+      await tabs[0].page.waitForTimeout(500);
+      const samples = [];
+      for (let i = 0; i < 3; i += 1) {
+        samples.push(await tabs[0].call("writeOnFor", WRITING));
+        await tabs[0].page.waitForTimeout(300);
+      }
+      figures[way][n] = percentile(samples, 0.5);
+      for (const tab of tabs.slice(1, n)) await tab.call("lookAway");
+      await tabs[0].call("clear");
+    }
+  }
+  return figures;
+}
+
+/**
+ * Figures by engine: {one, four: {trackers: µs per row}, latency: {throttle: {p50, p95} in ms},
+ * many: {way: {tabs: ms per write}}}.
+ */
 export async function measureTriggers(context, origin) {
   const found = {};
   for (const engine of ENGINES) {
@@ -75,6 +103,8 @@ export async function measureTriggers(context, origin) {
     const figures = { one: await perRow(tabs, tabs.slice(0, 1)), latency: {} };
     figures.four = await perRow(tabs, tabs);
     for (const throttle of THROTTLES) figures.latency[throttle] = await latency(tabs, throttle);
+    tabs.push(...(await openTabs(context, origin, engine, MANY.at(-1) - tabs.length)));
+    figures.many = await lookedOn(tabs, engine.ways);
     found[engine.name] = figures;
     for (const { call, page } of tabs) {
       await call("stopTracking");
@@ -105,12 +135,20 @@ export function triggerSection(found) {
       ...names.map((name) => each(found[name].latency[throttle][share])),
     ]),
   );
+  const many = names.flatMap((name) =>
+    Object.entries(found[name].many).map(([way, figures]) => [
+      `${name}, ${way}`,
+      ...MANY.map((n) => `${each(figures[n])} (${each(figures[n] / figures[1])} ×)`),
+    ]),
+  );
   return [
     "\n## What diff triggers cost\n",
     `µs for each row that one tab inserts into a JSON view, ${ROWS} in a transaction:\n`,
     table(["", ...names], rows),
     "\nMilliseconds from the commit of one row in one tab to the handler in another:\n",
     table(["", ...names], delays),
+    "\nMilliseconds for each single row that one tab writes without pause, the others looking on:\n",
+    table(["tabs", ...MANY], many),
     "",
   ].join("\n");
 }

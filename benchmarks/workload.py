@@ -194,3 +194,43 @@ async def clear():
 
 async def stopTracking():
     await tracking.close()
+
+
+# -- one tab writes, and others look on ------------------------------------------------------------
+
+looking = []
+
+
+async def look(kind):
+    """Consume what is written from now on: by "handlers", "diffs" or "watch"."""
+    if kind == "handlers":
+        await track(1, 0)
+        return
+    if kind == "diffs":
+        found = tracking.triggers.diffs("items", throttle=0)
+    else:
+        found = tracking.watch("SELECT max(a), count(*) FROM items", throttle=0)
+
+    async def consume():
+        async for _ in found:
+            arrived.append(clock())
+
+    looking.append(asyncio.ensure_future(consume()))
+
+
+async def lookAway():
+    await untrack()
+    for task in looking:
+        task.cancel()
+    await asyncio.gather(*looking, return_exceptions=True)
+    looking.clear()
+
+
+async def writeOnFor(ms):
+    """Milliseconds for each single row that is written without pause."""
+    count = 0
+    start = now()
+    while now() < start + ms / 1e3:
+        await writeOne()
+        count += 1
+    return (now() - start) * 1e3 / count
