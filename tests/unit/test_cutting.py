@@ -33,3 +33,25 @@ async def test_a_consumer_that_only_reads_writes_nothing(
         assert await writer.fetch_value("PRAGMA data_version") == before
         first.cancel()
         await asyncio.wait([first])
+
+
+async def test_a_handler_that_only_reads_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdfast.triggers.cutting, "AFTER", LONGER)
+    path = tmp_path / "a.db"
+    called = asyncio.Event()
+
+    async def handler(ctx: holdfast.DiffContext) -> None:
+        called.set()
+
+    async with holdfast.open(path) as writer, holdfast.open(path) as reader:
+        await writer.execute("CREATE TABLE t(x)")
+        await reader.triggers.track_table_diff("t", handler, read_only=True, throttle=0)
+        await writer.fetch_value("SELECT count(*) FROM t")
+        before = await writer.fetch_value("PRAGMA data_version")
+        for number in range(20):
+            await writer.execute("INSERT INTO t VALUES (?)", (number,))
+            await asyncio.wait_for(called.wait(), PATIENCE)
+            called.clear()
+        assert await writer.fetch_value("PRAGMA data_version") == before

@@ -165,11 +165,14 @@ class TriggerManager(ABC):
         throttle: float = 0.03,
         on_error: OnError | None = None,
         max_backlog: int | None = None,
+        read_only: bool = False,
     ) -> DiffTracker:
         """Call `on_change(ctx)` with the changes of `source`, until the tracker is stopped.
 
         on_change: async callable(DiffContext), run in a write transaction together with the
             removal of the records. If it raises they are kept and it is called again.
+        read_only: run it in a read transaction. Nothing is written when it returns, so a tab that
+            only looks on keeps no other from writing; the records are removed a while later.
         throttle: at most one call in so many seconds.
         on_error: async callable(error), called once for each failure; None: they are logged.
         max_backlog: keep no more records than this; past it they are discarded, on_error gets a
@@ -179,10 +182,12 @@ class TriggerManager(ABC):
         check_callable(on_change, "on_change", optional=False)
         check_callable(on_error, "on_error")
         throttle = check_throttle(throttle)
+        if not isinstance(read_only, bool):
+            raise TypeError(f"read_only must be True or False, not {read_only!r}")
         options = check_options(
             source, when, columns, persist, before_create, only_changed, max_backlog
         )
-        return await self._track(options, on_change, on_error, throttle, transaction)
+        return await self._track(options, on_change, on_error, throttle, transaction, read_only)
 
     async def diffs(
         self,
@@ -235,6 +240,7 @@ class TriggerManager(ABC):
         on_error: OnError | None,
         throttle: float,
         transaction: Transaction | None,
+        read_only: bool,
     ) -> DiffTracker: ...
 
     @abstractmethod

@@ -51,13 +51,17 @@ class RemoteTriggerManager(TriggerManager):
         on_error: OnError | None,
         throttle: float,
         transaction: Transaction | None,
+        read_only: bool,
     ) -> RemoteTracker:
         client = _Handlers(
             self._database,
             options.before_create,
             Consumer(options.source, on_change, on_error, self._database),
+            read_only=read_only,
         )
         plain = _plain_options(options) | {"throttle": throttle}
+        if read_only:
+            plain["read_only"] = True
         number, record, temporary = await self._ask("track_table_diff", plain, client, transaction)
         client.trigger = RemoteTrigger(self._database, number, record, temporary)
         client.made.set()
@@ -147,14 +151,20 @@ class _Setup:
 
     @asynccontextmanager
     async def _inside(
-        self, number: int, identity: str, given: Transaction | None = None
+        self,
+        number: int,
+        identity: str,
+        given: Transaction | None = None,
+        *,
+        writable: bool = True,
     ) -> AsyncIterator[Transaction]:
         """A transaction that the server lends to a function of the application's."""
         if given is not None:
             yield given
             return
-        lent = RemoteTransaction(self._database, number, identity, writable=True)
-        write_transactions.set((*write_transactions.get(), lent))
+        lent = RemoteTransaction(self._database, number, identity, writable=writable)
+        if writable:
+            write_transactions.set((*write_transactions.get(), lent))
         try:
             yield lent
         except BaseException:
@@ -176,10 +186,16 @@ class _Handlers(_Setup):
     """The same for a tracker."""
 
     def __init__(
-        self, database: RemoteDatabase, before_create: BeforeCreate | None, consumer: Consumer
+        self,
+        database: RemoteDatabase,
+        before_create: BeforeCreate | None,
+        consumer: Consumer,
+        *,
+        read_only: bool,
     ) -> None:
         super().__init__(database, before_create)
         self.consumer = consumer
+        self._read_only = read_only
         # Handlers can be called before the answer is here that there is a tracker.
         self.made = asyncio.Event()
 
@@ -191,7 +207,7 @@ class _Handlers(_Setup):
     ) -> bool:
         await self.made.wait()
         self.consumer.enter()
-        async with self._inside(number, identity) as transaction:
+        async with self._inside(number, identity, writable=not self._read_only) as transaction:
             context = RemoteContext(self._database, transaction, diff, destination, reset)
             await self.consumer.handle(context)
         return self._waits_for_end(number)

@@ -59,8 +59,11 @@ class Readers:
             session.writer_lock.release()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[LocalTransaction]:
-        """One snapshot. DatabaseClosedError, NestedTransactionError: see `Database`."""
+    async def transaction(self, *, own: bool = False) -> AsyncIterator[LocalTransaction]:
+        """One snapshot. DatabaseClosedError, NestedTransactionError: see `Database`.
+
+        own: holdfast's own, which ends by itself when the database is closed.
+        """
         session = self._session
         session.closing.check_open()
         await session.let_others_go()
@@ -70,7 +73,8 @@ class Readers:
             unpin = session.storage.pin()
             transaction = LocalTransaction(session, connection, writable=False)
             transaction.leave = connection.close
-            session.open_transactions.add(transaction)
+            if not own:
+                session.open_transactions.add(transaction)
             outer = read_transactions.get()
             read_transactions.set((*outer, transaction))
             try:

@@ -126,6 +126,10 @@ class Session(SessionState):
         """See `Database.read_transaction`."""
         return self.readers.transaction()
 
+    def own_read_transaction(self) -> AbstractAsyncContextManager[LocalTransaction]:
+        """One of holdfast's own, which close() waits for and does not end."""
+        return self.readers.transaction(own=True)
+
     # -- the commits of others -------------------------------------------------------------------
 
     def forget_statements(self) -> None:

@@ -27,13 +27,15 @@ class LocalContext(DiffContext):
         destination: str,
         table: str,
         columns: Sequence[str],
+        after: int,
         last: int | None,
         reset: bool,
     ) -> None:
         super().__init__(transaction, destination, reset)
         self._columns = columns
         # Records that the handler itself causes come after these, and in the next call.
-        self._from = f"FROM {table} WHERE operation_id <= {last or 0} ORDER BY operation_id"
+        new = f"operation_id > {after} AND operation_id <= {last or 0}"
+        self._from = f"FROM {table} WHERE {new} ORDER BY operation_id"
 
     async def with_diff(self, sql: str, params: Parameters = ()) -> list[Row]:
         return await self._run(

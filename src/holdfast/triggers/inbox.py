@@ -204,7 +204,8 @@ class Inbox:
 
     def look_now(self, tx: LocalTransaction) -> Found:
         """What is in the destination, as the transaction sees it."""
-        if self._session.mender.sound_now != self._read_at:
+        # A reader sees a schema that `look` has seen, or one that it will see next.
+        if tx.writable and self._session.mender.sound_now != self._read_at:
             before, temporary = self.record, self._trigger.temporary
             self.record = read_record(tx, before, temporary=temporary) or before
             tx.on_rollback(lambda: self._reread(before))

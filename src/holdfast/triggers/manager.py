@@ -76,6 +76,7 @@ class LocalTriggerManager(TriggerManager):
         on_error: OnError | None,
         throttle: float,
         transaction: Transaction | None,
+        read_only: bool,
     ) -> LocalTracker:
         from .tracker import LocalTracker
 
@@ -86,6 +87,7 @@ class LocalTriggerManager(TriggerManager):
             on_change,
             on_error,
             throttle,
+            self._cutting if read_only else None,
             on_end=lambda ended: self._trackers.pop(ended, None),
         )
         self._trackers[tracker] = None

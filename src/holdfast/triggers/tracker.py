@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ..api.handlers import Consumer, DiffContext, Handler, OnError
 from ..api.triggers import DiffTracker
 from ..errors import BacklogExceededError, DatabaseClosedError
+from ..session.transactions import LocalTransaction
 from .context import LocalContext
 from .inbox import Inbox
 from .insisting import PASSING, pause_after
@@ -28,6 +29,7 @@ from .trigger import LocalTrigger
 if TYPE_CHECKING:
     from ..bounds import Bound
     from ..session.session import Session
+    from .cutting import Cutting
 
 logger = logging.getLogger("holdfast")
 
@@ -53,12 +55,15 @@ class LocalTracker(DiffTracker):
         handler: Handler,
         on_error: OnError | None,
         throttle: float,
+        cutting: Cutting | None,
         on_end: Callable[[LocalTracker], None],
     ) -> None:
         self._session = session
         self._trigger = trigger
         self._consumer = Consumer(trigger.source, handler, on_error, session)
         self._throttle = throttle
+        # Of a handler that only reads; None: it may write.
+        self._cutting = cutting
         self._on_end = on_end
         self._inbox = Inbox(session, trigger)
         self._task: asyncio.Task[None] | None = None
@@ -100,6 +105,8 @@ class LocalTracker(DiffTracker):
         """No more calls of the handler after the one in flight."""
         self._ended = True
         self._inbox.stop()
+        if self._cutting is not None:
+            self._cutting.forget(self._inbox)
         if self._task is None:
             self._on_end(self)
 
@@ -185,27 +192,42 @@ class LocalTracker(DiffTracker):
         if isinstance(handler, DistantHandler):
             # In the transaction every other tab would have to wait for it.
             await handler.ready()
-        async with self._session.own_transaction() as tx:
-            found = self._inbox.look_now(tx)
+        inbox, cutting = self._inbox, self._cutting
+        # Readers have no temporary tables, and a full backlog is emptied by what is still there.
+        later = None if self._trigger.temporary or inbox.record.max_backlog else cutting
+        session = self._session
+        begin = session.own_transaction if later is None else session.own_read_transaction
+        async with begin() as tx:
+            found = inbox.look_now(tx)
             if found.discarded:
                 # In between; to be told first.
-                self._inbox.again()
+                inbox.again()
                 return False
             if found.last is None and not self._reset:
                 return False
-            await self._consumer.handle(
-                LocalContext(
-                    tx,
-                    self.destination,
-                    self._inbox.table,
-                    self._inbox.record.recorded,
-                    found.last,
-                    self._reset,
+            shown = tx
+            if tx.writable and cutting is not None:
+                shown = LocalTransaction(session, tx.engine, writable=False)
+            try:
+                await self._consumer.handle(
+                    LocalContext(
+                        shown,
+                        self.destination,
+                        inbox.table,
+                        inbox.record.recorded,
+                        inbox.consumed,
+                        found.last,
+                        self._reset,
+                    )
                 )
-            )
-            if found.last is not None:
-                self._inbox.acknowledge(tx, found.last)
+            finally:
+                if shown is not tx:
+                    shown.end()
+            if found.last is not None and later is None:
+                inbox.acknowledge(tx, found.last)
         self._reset = False
         if found.last is not None:
-            self._inbox.consumed = found.last
+            inbox.consumed = found.last
+            if later is not None:
+                later.note(inbox)
         return True

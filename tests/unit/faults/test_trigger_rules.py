@@ -265,6 +265,7 @@ def two_at_a_time() -> Patch:
                             self.destination,
                             self._inbox.table,
                             self._inbox.record.recorded,
+                            self._inbox.consumed,
                             found.last,
                             self._reset,
                         )

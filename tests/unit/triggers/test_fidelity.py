@@ -152,7 +152,7 @@ async def test_a_replayed_diff_gives_the_table(
             primary_key = trigger.record.key
             names = trigger.record.recorded
             async with db.write_transaction() as tx:
-                context = LocalContext(tx, "d", "d", names, len(rows), False)
+                context = LocalContext(tx, "d", "d", names, 0, len(rows), False)
                 listed = ", ".join(quote_name(name) for name in names)
                 extracted = await context.with_extracted_diff(
                     f"SELECT {listed} FROM DIFF ORDER BY __operation_id"
