@@ -341,3 +341,28 @@ test("what is aborted is undone before its promise is rejected with the signal's
     expect(found).toEqual([1, "aborted", expect.any(Boolean)]);
   });
 });
+
+test("a handler that only reads is given a transaction that does", async () => {
+  const [seen, left] = await page.evaluate(async () => {
+    const seen = [];
+    let done;
+    const handled = new Promise((resolve) => (done = resolve));
+    const tracker = await db.triggers.trackTableDiff({
+      source: "notes",
+      readOnly: true,
+      throttle: 0,
+      async onChange(context) {
+        seen.push(await context.transaction.execute("DELETE FROM notes").catch(({ message }) => message));
+        const rows = await context.withExtractedDiff("SELECT text FROM DIFF");
+        seen.push(...rows.map(({ text }) => text));
+        done();
+      },
+    });
+    await db.execute("INSERT INTO notes(text) VALUES('looked on')");
+    await handled;
+    await tracker.stop();
+    return [seen, await db.fetchValue("SELECT count(*) FROM notes WHERE text = 'looked on'")];
+  });
+  expect(seen).toEqual([expect.stringContaining("read transaction"), "looked on"]);
+  expect(left).toBe(1);
+});

@@ -366,6 +366,11 @@ export interface TrackOptions extends TriggerOptions {
   throttle?: number;
   /** Of how many records the older ones are discarded, which onError is told. */
   maxBacklog?: number;
+  /**
+   * onChange gets a transaction that only reads, and nothing is written when it is done: a tab that
+   * looks on keeps no other from writing.
+   */
+  readOnly?: boolean;
   /** Aborted, the tracker is not made, or ends, after a handler in flight; also from in there. */
   signal?: AbortSignal;
 }

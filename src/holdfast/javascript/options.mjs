@@ -42,6 +42,7 @@ const KINDS = {
   persist: yesOrNo,
   persistTriggers: yesOrNo,
   pyodide: address,
+  readOnly: yesOrNo,
   schema: list,
   signal: ["an AbortSignal", isSignal],
   source: text,

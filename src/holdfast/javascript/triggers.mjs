@@ -24,7 +24,7 @@ export class Triggers {
   }
 
   async trackTableDiff(options) {
-    const names = [...TRIGGER, "onChange", "onError", "throttle", "maxBacklog", "signal"];
+    const names = [...TRIGGER, ...TRACKER];
     const { onChange, onError, throttle, signal, ...given } = checkOptions(
       "trackTableDiff()",
       options,
@@ -64,6 +64,7 @@ export class Triggers {
 
 const RECORD = ["when", "columns", "persist", "beforeCreate", "onlyChanged"];
 const TRIGGER = ["source", ...RECORD, "transaction"];
+const TRACKER = ["onChange", "onError", "throttle", "maxBacklog", "readOnly", "signal"];
 const DIFFS = [...RECORD, "maxBacklog", "throttle", "net", "signal"];
 
 const report = (error) => console.error("a tracker of holdfast failed:", error);
@@ -280,7 +281,7 @@ class Tracker extends Trigger {
 
 function triggerOptions(options) {
   const { source, destination, when, columns, persist, onlyChanged, maxBacklog } = options;
-  const { throttle, net, beforeCreate, transaction } = options;
+  const { throttle, net, readOnly, beforeCreate, transaction } = options;
   const found = {
     source,
     when: when ?? undefined,
@@ -292,6 +293,7 @@ function triggerOptions(options) {
   if (destination !== undefined) found.destination = destination;
   if (throttle !== undefined) found.throttle = throttle;
   if (net !== undefined) found.net = net;
+  if (readOnly !== undefined) found.read_only = readOnly;
   if (maxBacklog !== undefined) found.max_backlog = maxBacklog;
   if (transaction) found.transaction = liveNumber(transaction);
   return found;

@@ -27,6 +27,7 @@ const WORDS = {
   on_progress: "onProgress",
   only_changed: "onlyChanged",
   persist_triggers: "persistTriggers",
+  read_only: "readOnly",
   read_transaction: "readTransaction",
   seq_of_params: "many",
   track_table_diff: "trackTableDiff",
