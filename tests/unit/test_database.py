@@ -992,3 +992,13 @@ async def test_a_text_that_is_not_utf8_can_be_tracked(db: Database) -> None:
     async with await db.triggers.track_table_diff("texts", on_change, throttle=0):
         await db.execute(f"INSERT INTO texts(a) VALUES({NO_UTF8}), ('b')")
         assert await asyncio.wait_for(seen, PATIENCE) == [("A\udcffB",), ("b",)]
+
+
+@pytest.mark.parametrize("name", ["on_commit", "on_rollback"])
+async def test_what_runs_after_a_transaction_is_checked_at_once(db: Database, name: str) -> None:
+    async with db.write_transaction() as tx:
+        with pytest.raises(TypeError, match="must be an async callable, not 'x'"):
+            getattr(tx, name)("x")
+    async with db.read_transaction() as tx:
+        with pytest.raises(ValueError, match="a read transaction commits nothing"):
+            getattr(tx, name)(print)

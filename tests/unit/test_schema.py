@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import sqlite3
 import struct
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import holdfast
 from holdfast.schema import MAX_COLUMNS, Column, Schema, Table, next_tx_id, stored_tables
 from holdfast.session.transactions import LocalTransaction
 
@@ -475,3 +477,44 @@ async def test_a_view_of_others_stays_as_long_as_they_are_there() -> None:
     assert await Schema([LISTS]).apply(tx, alone=False) is False
     assert await Schema([LISTS]).apply(tx) is True
     assert [table.name for table in stored_tables(tx)] == ["lists"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_no_row_is_lost_whatever_the_versions_say_of_it(tmp_path: Path, seed: int) -> None:
+    """One version after the other, each alone, some of them without the table."""
+    chance = random.Random(seed)
+    columns = [Column.text("name")]
+    versions = (
+        Schema([Table("lists", columns)]),
+        Schema([Table("lists", columns, local_only=True)]),
+        Schema([Table("lists", columns, local_only=True, view_name="others")]),
+        Schema([Table("things", columns)]),
+        None,
+    )
+    written: set[str] = set()
+    for number in range(8):
+        schema = chance.choice(versions)
+        async with holdfast.open(tmp_path / "a.db", schema) as db:
+            names = {table.view_name for table in schema.tables} if schema else set()
+            for view in names & {"lists", "others"}:
+                rows = await db.fetch_all(f"SELECT id FROM {view}")
+                assert {row["id"] for row in rows} == written, number
+                await db.execute(f"INSERT INTO {view}(id, name) VALUES (?, ?)", (str(number), "x"))
+                written.add(str(number))
+
+
+async def test_of_two_rows_with_one_id_the_one_in_use_stays(tmp_path: Path) -> None:
+    """As an older version of holdfast left them, which did not move the first."""
+    path = tmp_path / "a.db"
+    plain, local = (
+        Schema([Table("lists", [Column.text("name")], local_only=x)]) for x in (False, True)
+    )
+    async with holdfast.open(path, local) as db:
+        await db.execute("INSERT INTO lists VALUES ('a', 'new')")
+        await db.execute('CREATE TABLE "ps_data__lists"(id TEXT PRIMARY KEY NOT NULL, data TEXT)')
+        await db.execute("""INSERT INTO ps_data__lists VALUES ('a', '{"name":"old"}'),
+            ('b', '{"name":"old"}')""")
+    for schema in (local, plain, local):
+        async with holdfast.open(path, schema) as db:
+            rows = await db.fetch_all("SELECT * FROM lists ORDER BY id")
+            assert rows == [("a", "new"), ("b", "old")]

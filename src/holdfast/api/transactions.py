@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..sqlite.rows import ExecuteResult, Parameters, Row
 from .nesting import Callback, run_callbacks
+from .options import check_callable
 
 if TYPE_CHECKING:
     import apsw
@@ -92,12 +93,25 @@ class Transaction(ABC):
             await self._release(name)
 
     def on_commit(self, callback: Callback) -> None:
-        """Call (and await) `callback` after the commit."""
+        """Call (and await) `callback` after the commit. TypeError: it cannot be called.
+
+        ValueError: this is a read transaction, which has no commit; here and below.
+        """
+        self._check_callback(callback)
         self._on_commit.append(callback)
 
     def on_rollback(self, callback: Callback) -> None:
         """Call (and await) `callback` after the rollback, also of the savepoint it is set in."""
+        self._check_callback(callback)
         self._on_rollback.append(callback)
+
+    def _check_callback(self, callback: object) -> None:
+        check_callable(callback, "what is to run after a transaction", optional=False)
+        if not self.writable:
+            raise ValueError(
+                "a read transaction commits nothing and rolls nothing back, so nothing runs after "
+                "it; use write_transaction(), or do it after the block"
+            )
 
     # -- for the database ------------------------------------------------------------------------
 

@@ -104,14 +104,25 @@ class Schema:
         moves: list[str] = []
         views: list[str] = []
         others = {fold(table.view_name): table for table in stored_tables(tx)}
+        declared = {fold(table.view_name) for table in self.tables}
+        staying = (
+            []
+            if self._declared and alone
+            else [table for name, table in others.items() if name not in declared]
+        )
+        in_use = {fold(table.base) for table in (*self.tables, *staying) if not table.insert_only}
         for table in self.tables:
             if (other := others.get(fold(table.view_name))) is not None:
                 table = table.beside(other)
             if not table.insert_only:
                 steps += make_table(table.base, table.base_sql())
                 left = table.bases[not table.local_only]
-                if other is not None and table.takes_over(other) and fold(left) in relations:
-                    moves += _moved(left, table.base)
+                if fold(left) in relations:
+                    if other is not None and table.takes_over(other):
+                        moves += _moved(left, table.base, "REPLACE")
+                    elif fold(left) not in in_use:
+                        # Left by a view that was dropped; what is here is newer.
+                        moves += _moved(left, table.base, "IGNORE")
             wanted = table.trigger_sql()
             stored = relations.get(fold(table.view_name))
             if stored is not None and not _is_schema_view(stored):
@@ -128,7 +139,6 @@ class Schema:
             else:
                 views += [table.view_sql(), *wanted.values()]
         if self._declared:
-            declared = {fold(table.view_name) for table in self.tables}
             # A view takes its triggers along.
             steps += [
                 f"DROP VIEW {quote_name(stored[1])}"
@@ -151,14 +161,16 @@ def _view_names(tables: Iterable[Table]) -> dict[str, str]:
     return {base: table.view_name for table in tables for base in table.bases}
 
 
-def _moved(left: str, base: str) -> list[str]:
+def _moved(left: str, base: str, same_id: str) -> list[str]:
     """All rows from one table into another, between the old view and the new.
+
+    same_id: REPLACE the row that is there already, or IGNORE the one that comes.
 
     No managed trigger is on either then, so this is no change to anybody. ALTER TABLE … RENAME
     would fail where a view of the application's reads from the one that is away.
     """
     old, new = quote_name(left), quote_name(base)
-    return [f"INSERT OR REPLACE INTO {new} SELECT id, data FROM {old}", f"DROP TABLE {old}"]
+    return [f"INSERT OR {same_id} INTO {new} SELECT id, data FROM {old}", f"DROP TABLE {old}"]
 
 
 def _is_schema_view(stored: tuple[str, str, str]) -> bool:
