@@ -1002,3 +1002,20 @@ async def test_what_runs_after_a_transaction_is_checked_at_once(db: Database, na
     async with db.read_transaction() as tx:
         with pytest.raises(ValueError, match="a read transaction commits nothing"):
             getattr(tx, name)(print)
+
+
+async def test_changes_tell_of_rows_that_a_schema_change_brings(db: Database) -> None:
+    await db.execute("CREATE TABLE old(x)")
+    changes = db.changes(["new", "copy"])
+    for sql, table in (
+        ("CREATE TABLE copy AS SELECT 1 AS x", "copy"),
+        ('ALTER TABLE old RENAME TO "new";', "new"),
+        ("ALTER TABLE copy RENAME TO old", "copy"),
+        ("/* back */ alter table old rename to [copy]", "copy"),
+    ):
+        heard = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)
+        await db.execute("CREATE TABLE IF NOT EXISTS empty(x)")  # has no rows, so it is none
+        await db.execute(sql)
+        assert (await asyncio.wait_for(heard, PATIENCE)).tables == {table}, sql
+    await changes.aclose()  # type: ignore[attr-defined]

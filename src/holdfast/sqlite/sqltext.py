@@ -17,6 +17,11 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def unquote_name(text: str) -> str:
+    """The name that an identifier in SQL stands for, quoted in any of SQLite's ways or not."""
+    return text[1:-1] if text[:1] in ('"', "'", "`", "[") else text
+
+
 def quote_text(text: str) -> str:
     """A string literal."""
     return "'" + text.replace("'", "''") + "'"

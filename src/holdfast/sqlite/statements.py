@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from .settings import RawConnection
-from .sqltext import check_text
+from .sqltext import check_text, unquote_name
 
 # Pragmas that would take the database away from its other tabs, or turn off what triggers and
 # holdfast's own writes rely on.
@@ -69,6 +69,7 @@ _DROP_TABLE = frozenset(
         apsw.SQLITE_DROP_VTABLE,
     }
 )
+_CREATE_TABLE = frozenset({apsw.SQLITE_CREATE_TABLE, apsw.SQLITE_CREATE_TEMP_TABLE})
 _CREATE_TEMPORARY = frozenset(
     {
         apsw.SQLITE_CREATE_TEMP_TABLE,
@@ -78,6 +79,7 @@ _CREATE_TEMPORARY = frozenset(
 )
 _WRITES = (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE)
 _SPACE = r"(?:[\s;]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*"
+_RENAME = re.compile(r"\brename\s+to\s+(\w+|\"[^\"]*\"|'[^']*'|`[^`]*`|\[[^]]*\])[\s;]*$", re.I)
 _VACUUM = re.compile(_SPACE + r"vacuum\b", re.I | re.S)
 _SCHEMA = r"""(?:\w+|"[^"]*"|'[^']*'|`[^`]*`|\[[^]]*\])"""
 _VACUUM_INTO = re.compile(rf"{_SPACE}vacuum\b{_SPACE}(?:{_SCHEMA}{_SPACE})??into\b", re.I | re.S)
@@ -320,6 +322,8 @@ class Statements:
         writes: set[str] = set()
         unhooked: set[str] = set()
         fires_triggers = ddl = False
+        # CREATE TABLE … AS SELECT writes rows, too.
+        selects = any(action == apsw.SQLITE_SELECT for action, *_ in actions)
         for action, one, two, within in actions:
             if action == apsw.SQLITE_READ and one:
                 reads.add(one)
@@ -335,6 +339,10 @@ class Statements:
                     unhooked.add(one)
                 elif action == apsw.SQLITE_ALTER_TABLE and two:
                     unhooked.add(two)
+                    if (renamed := _RENAME.search(sql)) is not None:
+                        unhooked.add(unquote_name(renamed[1]))
+                elif action in _CREATE_TABLE and selects and one:
+                    unhooked.add(one)
         if writes and not ddl:
             unhooked |= writes & self._without_rowids()
         return Statement(
