@@ -5,7 +5,7 @@
 // time, and the handler of another tab notes when it is called. Last, one tab writes single rows
 // without pause while others look on, each in one of the ways that there are.
 const ENGINES = [
-  { name: "holdfast", page: "page.html", ways: ["handlers", "diffs", "watch"] },
+  { name: "holdfast", page: "page.html", ways: ["handlers", "read_only handlers", "diffs", "watch"] },
   { name: "@powersync/web", page: "powersync.html", ways: ["handlers"] },
 ];
 const MANY = [1, 2, 4, 8];

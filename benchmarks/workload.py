@@ -202,9 +202,14 @@ looking = []
 
 
 async def look(kind):
-    """Consume what is written from now on: by "handlers", "diffs" or "watch"."""
+    """Consume what is written from now on, in one of the ways of triggers.mjs."""
     if kind == "handlers":
         await track(1, 0)
+        return
+    if kind == "read_only handlers":
+        trackers.append(
+            await tracking.triggers.track_table_diff("items", handler, throttle=0, read_only=True)
+        )
         return
     if kind == "diffs":
         found = tracking.triggers.diffs("items", throttle=0)
