@@ -71,8 +71,8 @@ def without_quoted(text: str) -> str:
 
 def invalid_when(operation: DiffOperation, text: str, why: object) -> InvalidWhenError:
     return InvalidWhenError(
-        f"when[{operation}] is refused, because every {operation} of the source would fail with "
-        f"it: {why}. The expression was {text!r}"
+        f"when[{operation}] is refused, because writes of the source would fail with it "
+        f"(it is tried on a row that is there, if there is one): {why}. The expression was {text!r}"
     )
 
 
